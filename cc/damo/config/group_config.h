@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// GroupConfig: what a group of rows is: its width, how rows begin and how they are updated.
+#ifndef DAMO_CONFIG_GROUP_CONFIG_H_
+#define DAMO_CONFIG_GROUP_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "damo/base/status.h"
+#include "damo/config/parameters.h"
+
+namespace damo {
+
+inline constexpr int kNumGroups = 256;
+// Bounds one row to a few MiB whatever the optimizer.
+inline constexpr int64_t kMaxDim = 65536;
+
+struct GroupConfig {
+  int group = 0;    // 0..255
+  int64_t dim = 0;  // weights per row, 1..kMaxDim
+  Parameters optimizer;
+  Parameters initializer;
+  std::optional<Parameters> schedule;  // nullopt: the optimizer's learning rate, constant
+
+  // Checks group and dim; the parameters are checked where they are read, by the factories.
+  Status Validate() const;
+
+  // Everything but the group number, as the manifest keeps it (docs/row_format.md).
+  std::string ToJson() const;
+  static StatusOr<GroupConfig> FromJson(int group, std::string_view json);
+};
+
+// Fails unless 0 <= group < kNumGroups.
+Status ValidateGroup(int64_t group);
+
+// OK if both describe the same group; else the first difference, as "has dim 16, asked for 8". Both
+// normalized.
+Status CheckSameConfig(const GroupConfig& has, const GroupConfig& asked);
+
+// OK if rows written under `has` can go on under `asked`: dim and kind of optimizer agree (contract C4).
+Status CheckSameRows(const GroupConfig& has, const GroupConfig& asked);
+
+}  // namespace damo
+
+#endif  // DAMO_CONFIG_GROUP_CONFIG_H_

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// StoreOptions: how a store is opened.
+#ifndef DAMO_CONFIG_STORE_OPTIONS_H_
+#define DAMO_CONFIG_STORE_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "damo/base/status.h"
+
+namespace damo {
+
+// What a finished apply call survives (contract C6). In every mode the store holds, after a crash, exactly
+// the effects of the first k calls for some k.
+enum class Durability {
+  kWal,         // "wal": k includes every call that returned, whatever happens to the process
+  kSync,        // "sync": the same for loss of power; each call waits for the disk
+  kCheckpoint,  // "checkpoint": k includes at least the calls before the last flush; fastest
+};
+
+std::string_view DurabilityName(Durability durability);
+StatusOr<Durability> ParseDurability(std::string_view name);
+
+// Where a member is optional, nullopt makes no demand: a store that stands keeps its value, one that is
+// already open in this process is shared whatever its value, and a new one takes the default.
+struct StoreOptions {
+  // Rows not updated for this long read as missing. Must be > 0. Default: rows never expire.
+  std::optional<int64_t> ttl_seconds;
+
+  // Bytes of memory for block cache and memtables together, however large the table grows; indexes and
+  // filters live inside it too. More memory, fewer disk reads. At least kMinMemoryBudget. Default:
+  // kDefaultMemoryBudget.
+  std::optional<int64_t> memory_budget;
+
+  // Default: kWal.
+  std::optional<Durability> durability;
+
+  // Opens without taking the directory's lock, beside a writer in another process; all writes fail. It shows
+  // the state at opening. Default: false.
+  std::optional<bool> read_only;
+
+  // Seed of the initial values of all rows. Fixed when the store is created. Default: 0.
+  std::optional<uint64_t> seed;
+
+  static constexpr int64_t kMinMemoryBudget = int64_t{4} << 20;
+  static constexpr int64_t kDefaultMemoryBudget = int64_t{1} << 30;
+
+  Status Validate() const;
+};
+
+}  // namespace damo
+
+#endif  // DAMO_CONFIG_STORE_OPTIONS_H_

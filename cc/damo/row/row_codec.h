@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Row values as they lie in RocksDB: a 32-byte header, then float32 weights and optimizer slots. Fixed for
+// ever; docs/row_format.md.
+#ifndef DAMO_ROW_ROW_CODEC_H_
+#define DAMO_ROW_ROW_CODEC_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "damo/base/span.h"
+#include "damo/base/status.h"
+
+namespace damo {
+
+inline constexpr size_t kRowHeaderBytes = 32;
+
+// The fields before the floats; `reserved` is always 0.
+struct RowHeader {
+  uint8_t group = 0;
+  uint64_t key = 0;
+  int64_t update_time = 0;  // milliseconds since the Unix epoch, UTC
+  int64_t update_num = 0;   // updates so far, at least 1 in a stored row
+};
+
+// Where things lie in the rows of one group. A plain value.
+class RowLayout {
+ public:
+  RowLayout(int64_t dim, int64_t num_slots) : dim_(dim), num_slots_(num_slots) {}
+
+  size_t dim() const { return dim_; }
+  size_t slot_floats() const { return dim_ * num_slots_; }
+  size_t row_bytes() const { return kRowHeaderBytes + sizeof(float) * (dim_ + slot_floats()); }
+
+  // Parts of a row at `row`, which is aligned for float and row_bytes() long.
+  Span<float> Weights(char* row) const { return {Floats(row), dim()}; }
+  Span<float> Slots(char* row) const { return {Floats(row) + dim_, slot_floats()}; }
+
+ private:
+  static float* Floats(char* row) { return reinterpret_cast<float*>(row + kRowHeaderBytes); }
+
+  size_t dim_;
+  size_t num_slots_;
+};
+
+// Writes the header at `row`.
+void EncodeRowHeader(const RowHeader& header, char* row);
+
+// Reads the header of an encoded row of `layout` that was found under (group, key). DataLoss, saying what is
+// and what should be, if the bytes cannot be such a row: wrong size, another group or key inside, a reserved
+// field that is not 0, or no update counted.
+StatusOr<RowHeader> DecodeRowHeader(std::string_view row, const RowLayout& layout, uint8_t group,
+                                    uint64_t key);
+
+}  // namespace damo
+
+#endif  // DAMO_ROW_ROW_CODEC_H_

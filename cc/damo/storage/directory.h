@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The directory of a store, before and while a store is made in it. Knows names of files only, no RocksDB.
+#ifndef DAMO_STORAGE_DIRECTORY_H_
+#define DAMO_STORAGE_DIRECTORY_H_
+
+#include <cstdint>
+#include <string>
+
+#include "damo/base/status.h"
+
+namespace damo {
+
+enum class DirectoryContent {
+  kAbsent,      // there is no such directory
+  kNothing,     // it is empty
+  kUnfinished,  // a store was being made when its process ended
+  kDatabase,    // a RocksDB database, damo's or another's
+};
+
+// Fails for a path that is no directory, and for a directory that holds files but none of the above.
+StatusOr<DirectoryContent> InspectDirectory(const std::string& directory);
+
+// Creates the directory, parents included, if absent, and marks it as unfinished, so that a store whose
+// making was cut short is told from a database of someone else's and can be taken up again. Survives power
+// loss.
+Status BeginCreation(const std::string& directory);
+
+// Removes the mark: the store is complete.
+Status EndCreation(const std::string& directory);
+
+// Bytes of the table files and write-ahead logs in it.
+StatusOr<uint64_t> DatabaseBytes(const std::string& directory);
+
+}  // namespace damo
+
+#endif  // DAMO_STORAGE_DIRECTORY_H_

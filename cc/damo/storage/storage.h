@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Storage: where encoded rows and the manifest live. The engine above sees this interface only; RocksDB
+// stands behind one implementation, a sorted map behind the other (oracle and tests). Both pass
+// storage_conformance_test.cc.
+#ifndef DAMO_STORAGE_STORAGE_H_
+#define DAMO_STORAGE_STORAGE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "damo/base/span.h"
+#include "damo/base/status.h"
+
+namespace damo {
+
+// Writes collected to be made at once. Keeps copies of what it is given. Thread-compatible.
+class StorageBatch {
+ public:
+  virtual ~StorageBatch() = default;
+  virtual Status PutRow(uint8_t group, uint64_t key, std::string_view row) = 0;
+  virtual Status DeleteRow(uint8_t group, uint64_t key) = 0;
+  virtual Status PutManifest(std::string_view name, std::string_view value) = 0;
+};
+
+// What a storage can tell of itself. Counters count from opening.
+struct StorageStats {
+  uint64_t disk_bytes = 0;          // rows, manifest and write-ahead log on disk; 0 in memory
+  uint64_t block_cache_hits = 0;    // data blocks found in memory
+  uint64_t block_cache_misses = 0;  // data blocks read from disk
+  uint64_t block_cache_bytes = 0;   // in use now, memtables charged to it included
+};
+
+// Thread-safe. Writes of one batch become visible, and durable, all or none.
+class Storage {
+ public:
+  // Called with the index of a key and its row, nullopt where there is none. The bytes are valid during the
+  // call only. A failure stops the read and is returned by it.
+  using RowVisitor = std::function<Status(size_t index, std::optional<std::string_view> row)>;
+  // Called with each row of a scan, in key order.
+  using ScanVisitor = std::function<Status(uint64_t key, std::string_view row)>;
+
+  virtual ~Storage() = default;
+
+  // Reads the rows of `keys` as of one moment and visits them in the order of `keys`, which must be strictly
+  // ascending, else nothing is visited. Only absence reads as nullopt; any other trouble fails, naming path,
+  // group and number of keys (contract C7). `visit` may call the storage.
+  virtual Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const = 0;
+
+  // Visits every row of a group in key order, as of one moment. `visit` may call the storage.
+  virtual Status Scan(uint8_t group, const ScanVisitor& visit) const = 0;
+
+  // A value of the manifest, nullopt where absent.
+  virtual StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const = 0;
+
+  // An empty batch, to be filled and given to Write() of the same storage.
+  virtual std::unique_ptr<StorageBatch> NewBatch() const = 0;
+
+  // Makes the batch's writes in one atomic step, as durable as the storage was opened to be; of several
+  // writes to one key the last counts. On failure none of them is visible.
+  virtual Status Write(StorageBatch& batch) = 0;
+
+  // Returns when all that was written before survives power loss.
+  virtual Status Flush() = 0;
+
+  virtual StatusOr<StorageStats> Stats() const = 0;
+
+  // Flushes and releases everything. Called once, by the owner, when no other call is running or will follow.
+  virtual Status Close() = 0;
+};
+
+// What MultiGet demands of its keys. Checked always: a key that is passed over for being out of order would
+// read as absent, and its row would be started anew.
+inline Status CheckStrictlyAscending(Span<const uint64_t> keys) {
+  for (size_t i = 1; i < keys.size(); ++i) {
+    if (keys[i - 1] >= keys[i]) {
+      return Internal("keys must be strictly ascending. Received: keys[", i - 1, "]=", keys[i - 1], ", keys[",
+                      i, "]=", keys[i]);
+    }
+  }
+  return Status();
+}
+
+}  // namespace damo
+
+#endif  // DAMO_STORAGE_STORAGE_H_

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/table/manifest.h"
+
+#include <cstdio>
+#include <string>
+
+#include "damo/base/endian.h"
+
+namespace damo {
+namespace {
+
+// Names of the manifest's entries. On disk: never rename.
+constexpr std::string_view kFormatName = "format";  // uint32
+constexpr std::string_view kSeedName = "seed";      // uint64
+constexpr char kConfigPrefix[] = "config/";         // + three digits of the group: JSON
+constexpr char kStatePrefix[] = "state/";           // + three digits of the group: int64 step, int64 num_rows
+
+std::string GroupEntry(const char* prefix, int group) {
+  char digits[8];
+  std::snprintf(digits, sizeof(digits), "%03d", group);
+  return std::string(prefix) + digits;
+}
+
+template <typename Integer>
+std::string IntegerBytes(Integer value) {
+  std::string bytes(sizeof(value), '\0');
+  StoreLittleEndian(value, bytes.data());
+  return bytes;
+}
+
+// The entry `name` as `num_integers` little-endian Integers; nullopt where absent.
+template <typename Integer, size_t num_integers>
+StatusOr<std::optional<std::array<Integer, num_integers>>> GetIntegers(const Storage& storage,
+                                                                       std::string_view name) {
+  DAMO_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, storage.GetManifest(name));
+  if (!bytes) return std::optional<std::array<Integer, num_integers>>();
+  if (bytes->size() != sizeof(Integer) * num_integers) {
+    return DataLoss("manifest entry '", name, "' has ", bytes->size(), " bytes, expected ",
+                    sizeof(Integer) * num_integers);
+  }
+  std::array<Integer, num_integers> values;
+  for (size_t i = 0; i < num_integers; ++i) {
+    values[i] = LoadLittleEndian<Integer>(bytes->data() + i * sizeof(Integer));
+  }
+  return std::optional(values);
+}
+
+Status Create(Storage& storage, uint64_t seed) {
+  const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
+  DAMO_RETURN_IF_ERROR(batch->PutManifest(kFormatName, IntegerBytes(kFormatVersion)));
+  DAMO_RETURN_IF_ERROR(batch->PutManifest(kSeedName, IntegerBytes(seed)));
+  return storage.Write(*batch);
+}
+
+Status LoadGroup(const Storage& storage, int group, Manifest* manifest) {
+  const std::string name = GroupEntry(kConfigPrefix, group);
+  DAMO_ASSIGN_OR_RETURN(const std::optional<std::string> json, storage.GetManifest(name));
+  if (!json) return Status();
+  const StatusOr<GroupConfig> config = GroupConfig::FromJson(group, *json);
+  if (!config.ok()) return config.status().WithContext(StrCat("manifest entry '", name, "'"));
+  manifest->configs.emplace(group, *config);
+
+  DAMO_ASSIGN_OR_RETURN(const auto state,
+                        (GetIntegers<int64_t, 2>(storage, GroupEntry(kStatePrefix, group))));
+  manifest->states[group] = state ? GroupState{(*state)[0], (*state)[1]} : GroupState();
+  return Status();
+}
+
+}  // namespace
+
+StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only) {
+  DAMO_ASSIGN_OR_RETURN(const auto format, (GetIntegers<uint32_t, 1>(storage, kFormatName)));
+  Manifest manifest;
+  if (!format) {
+    manifest.seed = seed.value_or(0);
+    if (!read_only) DAMO_RETURN_IF_ERROR(Create(storage, manifest.seed));
+    return manifest;
+  }
+  if ((*format)[0] != kFormatVersion) {
+    return InvalidArgument("has format version ", (*format)[0], ", this release reads version ",
+                           kFormatVersion);
+  }
+  DAMO_ASSIGN_OR_RETURN(const auto stored_seed, (GetIntegers<uint64_t, 1>(storage, kSeedName)));
+  if (!stored_seed) return DataLoss("manifest entry '", kSeedName, "' is missing");
+  manifest.seed = (*stored_seed)[0];
+  if (seed && *seed != manifest.seed) {
+    return InvalidArgument("has seed ", manifest.seed, ", asked for ", *seed);
+  }
+  for (int group = 0; group < kNumGroups; ++group) {
+    DAMO_RETURN_IF_ERROR(LoadGroup(storage, group, &manifest));
+  }
+  return manifest;
+}
+
+Status PutGroupConfig(const GroupConfig& config, StorageBatch& batch) {
+  return batch.PutManifest(GroupEntry(kConfigPrefix, config.group), config.ToJson());
+}
+
+Status PutGroupState(int group, const GroupState& state, StorageBatch& batch) {
+  return batch.PutManifest(GroupEntry(kStatePrefix, group),
+                           IntegerBytes(state.step) + IntegerBytes(state.num_rows));
+}
+
+}  // namespace damo

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Manifest: what a store knows about itself, kept beside the rows: format version, seed, and each group's
+// config and state. Byte by byte in docs/row_format.md.
+#ifndef DAMO_TABLE_MANIFEST_H_
+#define DAMO_TABLE_MANIFEST_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+
+#include "damo/config/group_config.h"
+#include "damo/storage/storage.h"
+
+namespace damo {
+
+// The version this code writes, and the newest it reads. On disk: never renumber.
+inline constexpr uint32_t kFormatVersion = 1;
+
+// What changes with each apply call; written in the same batch as the rows.
+struct GroupState {
+  int64_t step = 0;      // the table's global step: apply calls so far
+  int64_t num_rows = 0;  // rows stored, expired ones included
+};
+
+struct Manifest {
+  uint64_t seed = 0;
+  std::map<int, GroupConfig> configs;
+  std::map<int, GroupState> states;
+};
+
+// The manifest of `storage`. One that has none is new: it gets one, with `seed` or else 0. Fails if the
+// store's seed is another than `seed`, and if its format is newer than kFormatVersion.
+StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only);
+
+Status PutGroupConfig(const GroupConfig& config, StorageBatch& batch);
+Status PutGroupState(int group, const GroupState& state, StorageBatch& batch);
+
+}  // namespace damo
+
+#endif  // DAMO_TABLE_MANIFEST_H_

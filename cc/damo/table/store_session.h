@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// StoreSession: the time between opening and closing a storage. Store and its tables share one, so that a
+// table handle that outlives its store gets a clear error, and no call ever meets a storage that is being
+// closed.
+#ifndef DAMO_TABLE_STORE_SESSION_H_
+#define DAMO_TABLE_STORE_SESSION_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "damo/base/clock.h"
+#include "damo/base/status.h"
+#include "damo/storage/storage.h"
+
+namespace damo {
+
+// Thread-safe.
+class StoreSession {
+ public:
+  struct Settings {
+    std::string directory;  // canonical
+    std::optional<int64_t> ttl_seconds;
+    bool read_only = false;
+    uint64_t seed = 0;
+    const Clock* clock = Clock::System();  // borrowed; outlives the session
+  };
+
+  // Permission to use the storage; it stays open as long as this lives. Short-lived: one call of the engine.
+  class Use {
+   public:
+    Use(std::shared_lock<std::shared_mutex> lock, Storage* storage)
+        : lock_(std::move(lock)), storage_(storage) {}
+    Storage* operator->() const { return storage_; }
+    Storage& operator*() const { return *storage_; }
+
+   private:
+    std::shared_lock<std::shared_mutex> lock_;
+    Storage* storage_;
+  };
+
+  StoreSession(Settings settings, std::unique_ptr<Storage> storage);
+  // Closes if still open. In a forked child the storage is abandoned instead: its threads do not exist there.
+  ~StoreSession();
+  StoreSession(const StoreSession&) = delete;
+  StoreSession& operator=(const StoreSession&) = delete;
+
+  const Settings& settings() const { return settings_; }
+
+  // Fails if the session is closed, or belongs to the process that this one was forked from.
+  StatusOr<Use> BeginRead() const;
+  // As BeginRead(); fails also if the store was opened read-only.
+  StatusOr<Use> BeginWrite() const;
+
+  // Waits for calls under way, then closes the storage. Closing again is OK. In a forked child: fails.
+  Status Close();
+
+  bool closed() const;
+  // Whether this process opened the session, rather than inherited it through fork.
+  bool owned_by_this_process() const;
+
+  // Whether a row last updated then is past its time to live at `now_millis`.
+  bool Expired(int64_t update_time, int64_t now_millis) const {
+    return settings_.ttl_seconds && now_millis - update_time >= *settings_.ttl_seconds * 1000;
+  }
+
+ private:
+  Status CheckProcess() const;
+
+  const Settings settings_;
+  const pid_t pid_;
+  mutable std::shared_mutex mutex_;   // shared by calls under way, exclusive for closing; guards storage_
+  std::unique_ptr<Storage> storage_;  // null when closed
+};
+
+}  // namespace damo
+
+#endif  // DAMO_TABLE_STORE_SESSION_H_
