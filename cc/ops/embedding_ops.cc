@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ops on rows. Both are stateful: TensorFlow must neither merge nor drop nor reorder them.
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace damo::ops {
+
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("DamoEmbeddingLookup")
+    .Input("table: resource")
+    .Input("keys: Tkeys")
+    .Input("anchor: float")
+    .Output("embeddings: float")
+    .Output("probe: float")
+    .Attr("Tkeys: {int64, uint64}")
+    .Attr("dim: int >= 1")
+    .Attr("padding_key: list(int) = []")
+    .Attr("missing: {'initial', 'zeros'} = 'initial'")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* context) -> absl::Status {
+      ShapeHandle unused;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &unused));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(2), 0, &unused));
+      int64_t dim = 0;
+      TF_RETURN_IF_ERROR(context->GetAttr("dim", &dim));
+      ShapeHandle embeddings;
+      TF_RETURN_IF_ERROR(context->Concatenate(context->input(1), context->Vector(dim), &embeddings));
+      context->set_output(0, embeddings);
+      context->set_output(1, context->Scalar());
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Reads the weights of rows. Changes nothing in the store.
+
+Its gradient applies the gradients of `embeddings` to the rows (DamoEmbeddingApplyGradients); the gradient of
+`anchor` is that op's token, which makes TensorFlow run it.
+
+table: Scalar. Handle to the table.
+keys: Any shape. The bits of uint64 keys.
+anchor: Scalar, not used. A float that gradients are asked for; keys have none.
+embeddings: Shape keys.shape + [dim].
+probe: Scalar, 0. Added to the loss, its gradient tells the factor that the loss was scaled by.
+dim: Weights per row; must be the table's.
+padding_key: At most one key, as int64 bits; it reads as zeros and gets no gradient.
+missing: What a key without a row reads as: the value its first update starts from, or zeros.
+)doc");
+
+REGISTER_OP("DamoEmbeddingApplyGradients")
+    .Input("table: resource")
+    .Input("keys: Tkeys")
+    .Input("gradients: float")
+    .Input("loss_scale: float")
+    .Output("token: float")
+    .Attr("Tkeys: {int64, uint64}")
+    .Attr("padding_key: list(int) = []")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* context) -> absl::Status {
+      ShapeHandle unused;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &unused));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(3), 0, &unused));
+      ShapeHandle rows;
+      TF_RETURN_IF_ERROR(
+          context->Concatenate(context->input(1), context->Vector(InferenceContext::kUnknownDim), &rows));
+      TF_RETURN_IF_ERROR(context->Merge(rows, context->input(2), &unused));
+      return tensorflow::shape_inference::ScalarShape(context);
+    })
+    .Doc(R"doc(
+Takes one optimizer step on the row of each distinct key. Gradients of equal keys are summed first, in order.
+
+table: Scalar. Handle to the table.
+keys: Any shape. The bits of uint64 keys.
+gradients: Shape keys.shape + [dim].
+loss_scale: Scalar. Gradients are divided by it; 0 stands for 1.
+token: Scalar, 0; NaN if `loss_scale` is not 1 and a gradient was not finite, so that a loss-scaling optimizer sees
+  the overflow. Rows with such gradients are left alone.
+padding_key: At most one key, as int64 bits, that is left out.
+)doc");
+
+}  // namespace damo::ops

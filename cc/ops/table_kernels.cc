@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// CPU kernels of the ops in table_ops.cc.
+#include "damo/base/build_id.h"
+#include "damo/table/store_registry.h"
+#include "ops/table_resource.h"
+#include "ops/tf_status.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/resource_handle.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/framework/tensor_shape.h"
+
+namespace damo::ops {
+namespace {
+
+using tensorflow::DEVICE_CPU;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::ResourceHandle;
+using tensorflow::Tensor;
+using tensorflow::tstring;
+
+StatusOr<TableResource*> NewTableResource(const std::string& directory, int64_t group) {
+  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<Store> store,
+                        StoreRegistry::Global().Open(directory, StoreOptions()));
+  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table, store->Table(group));
+  return new TableResource(std::move(store), std::move(table));
+}
+
+class TableHandleOp final : public OpKernel {
+ public:
+  explicit TableHandleOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    OP_REQUIRES(ctx, CoreBuildId() == DAMO_BUILD_ID,
+                absl::FailedPreconditionError(StrCat("the ops were built with engine ", DAMO_BUILD_ID,
+                                                     ", but engine ", CoreBuildId(), " is loaded")));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("group", &group_));
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    RunKernel(ctx, [&]() -> absl::Status {
+      const Tensor& directory = ctx->input(0);
+      if (!tensorflow::TensorShapeUtils::IsScalar(directory.shape())) {
+        return absl::InvalidArgumentError(
+            StrCat("`directory` must be a scalar. Received shape: ", directory.shape().DebugString()));
+      }
+      StatusOr<TableResource*> resource = NewTableResource(directory.scalar<tstring>()(), group_);
+      if (!resource.ok()) return ToAbslStatus(resource.status());
+      const auto handle = ResourceHandle::MakeRefCountingHandle(*resource, ctx->device()->name());
+      Tensor* output = nullptr;
+      TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &output));
+      output->scalar<ResourceHandle>()() = handle;
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  int64_t group_ = 0;
+};
+
+class TableSizeOp final : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* ctx) override {
+    RunKernel(ctx, [&]() -> absl::Status {
+      tensorflow::core::RefCountPtr<TableResource> resource;
+      TF_RETURN_IF_ERROR(LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &resource));
+      const StatusOr<int64_t> size = resource->table().Size();
+      if (!size.ok()) return ToAbslStatus(size.status());
+      Tensor* output = nullptr;
+      TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &output));
+      output->scalar<int64_t>()() = *size;
+      return absl::OkStatus();
+    });
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("DamoTableHandle").Device(DEVICE_CPU), TableHandleOp);
+REGISTER_KERNEL_BUILDER(Name("DamoTableSize").Device(DEVICE_CPU), TableSizeOp);
+
+}  // namespace
+}  // namespace damo::ops

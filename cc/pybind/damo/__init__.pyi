@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Value: TypeAlias = bool | int | float | str
+
+Keys: TypeAlias = npt.NDArray[np.uint64]
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+build_id: str
+
+def close_all() -> None: ...
+
+class Parameters:
+    def __init__(self) -> None: ...
+    def insert(self, key: str, value: Value) -> None: ...
+    def to_json(self) -> str: ...
+
+class PyOptimizer:
+    def __init__(
+        self,
+        parameters: Parameters | dict[str, Value],
+        schedule: Parameters | dict[str, Value] | None = None,
+    ) -> None: ...
+    def call(self, weights: Floats, gradients: Floats, step: int) -> None: ...
+    @property
+    def parameters(self) -> dict[str, Value]: ...
+    @property
+    def slot_names(self) -> list[str]: ...
+
+class PyInitializer:
+    def __init__(self, parameters: Parameters | dict[str, Value]) -> None: ...
+    def call(self, values: Floats, key: int = 0, group: int = 0, seed: int = 0) -> None: ...
+    @property
+    def parameters(self) -> dict[str, Value]: ...
+
+class PyStorage:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        ttl_seconds: int | None = None,
+        *,
+        memory_budget: int | None = None,
+        durability: str | None = None,
+        read_only: bool | None = None,
+        seed: int | None = None,
+    ) -> None: ...
+    @property
+    def directory(self) -> str: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+    @property
+    def closed(self) -> bool: ...
+    def add_group(
+        self,
+        group: int,
+        dim: int,
+        initializer: Parameters | dict[str, Value],
+        optimizer: Parameters | dict[str, Value],
+        schedule: Parameters | dict[str, Value] | None = None,
+    ) -> None: ...
+    def group_config(self, group: int) -> dict[str, Any]: ...
+    def lookup(
+        self,
+        group: int,
+        keys: Keys,
+        weights: Floats,
+        *,
+        padding_key: int | None = None,
+        missing: Literal["initial", "zeros"] = "initial",
+    ) -> None: ...
+    def apply_gradients(
+        self, group: int, keys: Keys, gradients: Floats, *, padding_key: int | None = None
+    ) -> None: ...
+    def row(self, group: int, key: int) -> dict[str, Any] | None: ...
+    def size(self, group: int | None = None) -> int: ...
+    def stats(self) -> dict[str, Any]: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+class PyEmbedding:
+    def __init__(
+        self,
+        storage: PyStorage,
+        optimizer: PyOptimizer,
+        initializer: PyInitializer,
+        dimension: int,
+        group: int = 0,
+    ) -> None: ...
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+    def lookup(self, keys: Keys, weights: Floats) -> None: ...
+    def apply_gradients(self, keys: Keys, gradients: Floats) -> None: ...

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pybind/py_embedding.h"
+
+#include "pybind/py_status.h"
+
+namespace damo::python {
+namespace {
+
+namespace py = pybind11;
+
+GroupConfig MakeConfig(const PyOptimizer& optimizer, const PyInitializer& initializer, int64_t dimension,
+                       int64_t group) {
+  ThrowIfError(ValidateGroup(group));
+  GroupConfig config;
+  config.group = static_cast<int>(group);
+  config.dim = dimension;
+  config.optimizer = optimizer.parameters();
+  config.initializer = initializer.parameters();
+  config.schedule = optimizer.schedule_parameters();
+  return config;
+}
+
+}  // namespace
+
+PyEmbedding::PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer,
+                         const PyInitializer& initializer, int64_t dimension, int64_t group)
+    : store_(storage.store()),
+      table_(storage.AddGroup(MakeConfig(optimizer, initializer, dimension, group))) {}
+
+void PyEmbedding::Lookup(const py::object& keys, const py::object& weights) const {
+  LookupArrays(*table_, keys, weights, LookupOptions());
+}
+
+void PyEmbedding::ApplyGradients(const py::object& keys, const py::object& gradients) {
+  ApplyArrays(*table_, keys, gradients, ApplyOptions());
+}
+
+void DefineEmbedding(py::module_& module) {
+  py::class_<PyEmbedding>(
+      module, "PyEmbedding",
+      "The rows of one group.\n\n"
+      "Args:\n"
+      "    storage: a PyStorage.\n"
+      "    optimizer: a PyOptimizer.\n"
+      "    initializer: a PyInitializer.\n"
+      "    dimension: weights per row, 1 to 65536.\n"
+      "    group: 0 to 255. Two PyEmbedding of one group share its rows.\n\n"
+      "Raises:\n"
+      "    ValueError: an argument breaks its rule, or the group stands with other settings.")
+      .def(py::init<const PyStorage&, const PyOptimizer&, const PyInitializer&, int64_t, int64_t>(),
+           py::arg("storage"), py::arg("optimizer"), py::arg("initializer"), py::arg("dimension"),
+           py::arg("group") = 0)
+      .def("lookup", &PyEmbedding::Lookup, py::arg("keys"), py::arg("weights"),
+           "Fills `weights` with the rows of `keys`; a key without a row reads as its initial value.\n\n"
+           "Args:\n"
+           "    keys: uint64 [n].\n"
+           "    weights: float32 [n * dimension], filled in place.")
+      .def("apply_gradients", &PyEmbedding::ApplyGradients, py::arg("keys"), py::arg("gradients"),
+           "Takes one optimizer step on each distinct key; gradients of equal keys are summed first.\n\n"
+           "Args:\n"
+           "    keys: uint64 [n].\n"
+           "    gradients: float32 [n * dimension].")
+      .def_property_readonly("dimension", &PyEmbedding::dimension, "Weights per row.")
+      .def_property_readonly("group", &PyEmbedding::group, "Number of the group.");
+}
+
+}  // namespace damo::python

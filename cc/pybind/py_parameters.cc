@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pybind/py_parameters.h"
+
+#include <pybind11/stl.h>
+
+#include <string>
+
+namespace damo::python {
+namespace {
+
+namespace py = pybind11;
+
+Parameters::Value ValueArgument(const std::string& key, const py::handle& value) {
+  if (py::isinstance<py::bool_>(value)) return value.cast<bool>();
+  if (py::isinstance<py::str>(value)) return value.cast<std::string>();
+  if (PyIndex_Check(value.ptr()) != 0) {  // int and NumPy's integers
+    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!index) throw py::error_already_set();
+    const int64_t number = PyLong_AsLongLong(index.ptr());
+    if (number == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return number;
+  }
+  if (PyFloat_Check(value.ptr()) != 0 || py::hasattr(value, "__float__")) {  // float and NumPy's floats
+    const double number = PyFloat_AsDouble(value.ptr());
+    if (number == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();
+    return number;
+  }
+  throw py::type_error(StrCat("parameter '", key, "' must be a bool, int, float or str. Received: ", key, "=",
+                              std::string(py::repr(value))));
+}
+
+void Insert(Parameters& parameters, const std::string& key, const py::handle& value) {
+  parameters.Insert(key, ValueArgument(key, value));
+}
+
+}  // namespace
+
+Parameters ParametersArgument(const char* name, const py::handle& object) {
+  if (py::isinstance<Parameters>(object)) return object.cast<Parameters>();
+  if (!py::isinstance<py::dict>(object)) {
+    throw py::type_error(StrCat("`", name, "` must be a dict or damo.Parameters. Received: ", name, "=",
+                                std::string(py::repr(object))));
+  }
+  Parameters parameters;
+  for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(object)) {
+    if (!py::isinstance<py::str>(key)) {
+      throw py::type_error(
+          StrCat("keys of `", name, "` must be str. Received: ", std::string(py::repr(key))));
+    }
+    Insert(parameters, key.cast<std::string>(), value);
+  }
+  return parameters;
+}
+
+py::dict ToDict(const Parameters& parameters) {
+  py::dict dict;
+  for (const auto& [key, value] : parameters.values()) dict[py::str(key)] = py::cast(value);
+  return dict;
+}
+
+void DefineParameters(py::module_& module) {
+  py::class_<Parameters>(module, "Parameters",
+                         "Name and settings of an optimizer, initializer or schedule.\n\n"
+                         "A dict is accepted wherever a Parameters is.")
+      .def(py::init<>())
+      .def("insert", &Insert, py::arg("key"), py::arg("value"),
+           "Sets one entry. `value` is a bool, int, float or str.")
+      .def("to_json", &Parameters::ToJson, "All entries as one JSON object, keys sorted.")
+      .def("__repr__", [](const Parameters& self) { return StrCat("Parameters(", self.ToJson(), ")"); });
+}
+
+}  // namespace damo::python

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pybind/py_storage.h"
+
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "damo/base/thread_pool.h"
+#include "damo/table/store_registry.h"
+#include "pybind/py_arrays.h"
+#include "pybind/py_parameters.h"
+#include "pybind/py_status.h"
+
+namespace damo::python {
+namespace {
+
+namespace py = pybind11;
+
+MissingRow MissingArgument(const std::string& missing) {
+  if (missing == "initial") return MissingRow::kInitial;
+  if (missing == "zeros") return MissingRow::kZeros;
+  throw py::value_error(StrCat("`missing` must be 'initial' or 'zeros'. Received: missing='", missing, "'"));
+}
+
+PyStorage OpenStorage(const std::filesystem::path& directory, std::optional<int64_t> ttl_seconds,
+                      std::optional<int64_t> memory_budget, const std::optional<std::string>& durability,
+                      std::optional<bool> read_only, std::optional<uint64_t> seed) {
+  StoreOptions options;
+  options.ttl_seconds = ttl_seconds;
+  options.memory_budget = memory_budget;
+  if (durability) options.durability = ValueOrThrow(ParseDurability(*durability));
+  options.read_only = read_only;
+  options.seed = seed;
+  return PyStorage(directory.string(), options);
+}
+
+std::shared_ptr<EmbeddingTable> TableOf(const PyStorage& self, int64_t group) {
+  return ValueOrThrow(self.store()->Table(group));
+}
+
+void AddGroup(const PyStorage& self, int64_t group, int64_t dim, const py::object& initializer,
+              const py::object& optimizer, const py::object& schedule) {
+  ThrowIfError(ValidateGroup(group));
+  GroupConfig config;
+  config.group = static_cast<int>(group);
+  config.dim = dim;
+  config.initializer = ParametersArgument("initializer", initializer);
+  config.optimizer = ParametersArgument("optimizer", optimizer);
+  if (!schedule.is_none()) config.schedule = ParametersArgument("schedule", schedule);
+  self.AddGroup(config);
+}
+
+py::dict GroupConfigDict(const GroupConfig& config) {
+  py::dict dict;
+  dict["dim"] = config.dim;
+  dict["optimizer"] = ToDict(config.optimizer);
+  dict["initializer"] = ToDict(config.initializer);
+  dict["schedule"] = config.schedule ? py::object(ToDict(*config.schedule)) : py::none();
+  return dict;
+}
+
+py::dict GroupDict(const GroupStats& group) {
+  py::dict dict = GroupConfigDict(group.config);
+  dict["rows"] = group.num_rows;
+  dict["bytes"] = group.num_rows * group.row_bytes;
+  dict["step"] = group.step;
+  dict["lookups"] = group.counters.lookup_keys;
+  dict["missing"] = group.counters.missing_keys;
+  dict["updated"] = group.counters.updated_rows;
+  dict["inserted"] = group.counters.inserted_rows;
+  dict["skipped"] = group.counters.skipped_rows;
+  dict["expired"] = group.counters.expired_rows;
+  return dict;
+}
+
+py::dict Stats(const PyStorage& self) {
+  StatusOr<StoreStats> result = [&] {
+    const py::gil_scoped_release release;
+    return self.store()->Stats();
+  }();
+  const StoreStats stats = ValueOrThrow(std::move(result));
+  py::dict groups;
+  for (const GroupStats& group : stats.groups) groups[py::int_(group.config.group)] = GroupDict(group);
+  py::dict dict;
+  dict["directory"] = self.store()->directory();
+  dict["disk_bytes"] = stats.storage.disk_bytes;
+  dict["block_cache_hits"] = stats.storage.block_cache_hits;
+  dict["block_cache_misses"] = stats.storage.block_cache_misses;
+  dict["block_cache_bytes"] = stats.storage.block_cache_bytes;
+  dict["groups"] = groups;
+  return dict;
+}
+
+py::dict Options(const PyStorage& self) {
+  const StoreOptions& options = self.store()->options();
+  py::dict dict;
+  dict["ttl_seconds"] = options.ttl_seconds;
+  dict["memory_budget"] = options.memory_budget;
+  dict["durability"] = std::string(DurabilityName(*options.durability));
+  dict["read_only"] = options.read_only;
+  dict["seed"] = options.seed;
+  return dict;
+}
+
+bool Closed(const PyStorage& self) {
+  const py::gil_scoped_release release;  // a call under way may be waiting for the GIL
+  return self.store()->closed();
+}
+
+int64_t Size(const PyStorage& self, std::optional<int64_t> group) {
+  StatusOr<int64_t> size = [&]() -> StatusOr<int64_t> {
+    const py::gil_scoped_release release;
+    if (!group) return self.store()->Size();
+    DAMO_ASSIGN_OR_RETURN(const std::shared_ptr<EmbeddingTable> table, self.store()->Table(*group));
+    return table->Size();
+  }();
+  return ValueOrThrow(std::move(size));
+}
+
+py::object GetRow(const PyStorage& self, int64_t group, uint64_t key) {
+  const std::shared_ptr<EmbeddingTable> table = TableOf(self, group);
+  StatusOr<std::optional<Row>> result = [&] {
+    const py::gil_scoped_release release;
+    return table->GetRow(key);
+  }();
+  const std::optional<Row> row = ValueOrThrow(std::move(result));
+  if (!row) return py::none();
+  py::dict slots;
+  const std::shared_ptr<const GroupRecipe> recipe = table->recipe();
+  const size_t dim = row->weights.size();
+  size_t offset = 0;
+  for (const std::string_view name : recipe->optimizer->slot_names()) {
+    slots[py::str(std::string(name))] = ToArray(Span<const float>(row->slots).subspan(offset, dim));
+    offset += dim;
+  }
+  py::dict dict;
+  dict["group"] = group;
+  dict["key"] = row->header.key;
+  dict["update_time"] = row->header.update_time;
+  dict["update_num"] = row->header.update_num;
+  dict["weights"] = ToArray(row->weights);
+  dict["slots"] = slots;
+  return dict;
+}
+
+void Lookup(const PyStorage& self, int64_t group, const py::object& keys, const py::object& weights,
+            std::optional<uint64_t> padding_key, const std::string& missing) {
+  LookupArrays(*TableOf(self, group), keys, weights, {padding_key, MissingArgument(missing)});
+}
+
+void ApplyGradients(const PyStorage& self, int64_t group, const py::object& keys, const py::object& gradients,
+                    std::optional<uint64_t> padding_key) {
+  ApplyOptions options;
+  options.padding_key = padding_key;
+  ApplyArrays(*TableOf(self, group), keys, gradients, options);
+}
+
+// Runs a Store method that may wait for the disk, without the GIL.
+template <Status (Store::*method)()>
+void CallStore(const PyStorage& self) {
+  const Status status = [&] {
+    const py::gil_scoped_release release;
+    return (*self.store().*method)();
+  }();
+  ThrowIfError(status);
+}
+
+constexpr char kDoc[] = R"(An open store: a directory of rows.
+
+Args:
+    directory: path of the store, created if absent. A directory that is open already in this process is
+        shared.
+    ttl_seconds: int > 0: rows not updated for this long read as missing. None: whatever an open store has;
+        else rows never expire.
+    memory_budget: bytes for caches and memtables. Default 1 GiB.
+    durability: "wal" (default), "sync" or "checkpoint".
+    read_only: open beside a writer in another process. Default False.
+    seed: seed of initial values, fixed when the store is created. Default: the store's own, else 0.
+
+Raises:
+    ValueError: an argument breaks its rule, or disagrees with the store.
+    RuntimeError: another process has the store open for writing.
+    OSError: the device or filesystem refused.)";
+
+}  // namespace
+
+Executor& ModuleExecutor() {
+  // Leaked: a store may be used until the very end of the process.
+  static auto* const pool =
+      new ThreadPool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+  return *pool;
+}
+
+PyStorage::PyStorage(const std::string& directory, const StoreOptions& options)
+    : store_(ValueOrThrow([&] {
+        const py::gil_scoped_release release;
+        return StoreRegistry::Global().Open(directory, options);
+      }())) {}
+
+std::shared_ptr<EmbeddingTable> PyStorage::AddGroup(const GroupConfig& config) const {
+  StatusOr<std::shared_ptr<EmbeddingTable>> table = [&] {
+    const py::gil_scoped_release release;
+    return store_->AddGroup(config);
+  }();
+  return ValueOrThrow(std::move(table));
+}
+
+void LookupArrays(const EmbeddingTable& table, const py::object& keys_object,
+                  const py::object& weights_object, const LookupOptions& options) {
+  const Span<const uint64_t> keys = KeysArgument("keys", keys_object);
+  const Span<float> weights = OutputArgument("weights", weights_object);
+  CheckNumFloats("weights", weights, keys, table.dim());
+  const Status status = [&] {
+    const py::gil_scoped_release release;
+    return table.Lookup(keys, options, ModuleExecutor(), weights);
+  }();
+  ThrowIfError(status);
+}
+
+ApplyResult ApplyArrays(EmbeddingTable& table, const py::object& keys_object,
+                        const py::object& gradients_object, const ApplyOptions& options) {
+  const Span<const uint64_t> keys = KeysArgument("keys", keys_object);
+  const Span<const float> gradients = FloatsArgument("gradients", gradients_object);
+  CheckNumFloats("gradients", gradients, keys, table.dim());
+  StatusOr<ApplyResult> result = [&] {
+    const py::gil_scoped_release release;
+    return table.ApplyGradients(keys, gradients, options, ModuleExecutor());
+  }();
+  return ValueOrThrow(std::move(result));
+}
+
+void DefineStorage(py::module_& module) {
+  py::class_<PyStorage>(module, "PyStorage", kDoc)
+      .def(py::init(&OpenStorage), py::arg("directory"), py::arg("ttl_seconds") = py::none(), py::kw_only(),
+           py::arg("memory_budget") = py::none(), py::arg("durability") = py::none(),
+           py::arg("read_only") = py::none(), py::arg("seed") = py::none())
+      .def_property_readonly(
+          "directory", [](const PyStorage& self) { return self.store()->directory(); },
+          "Canonical path of the store.")
+      .def_property_readonly("options", &Options, "How the store is open, defaults filled in.")
+      .def_property_readonly("closed", &Closed, "Whether close() has been called by anyone.")
+      .def("add_group", &AddGroup, py::arg("group"), py::arg("dim"), py::arg("initializer"),
+           py::arg("optimizer"), py::arg("schedule") = py::none(),
+           "Configures a group; repeating it with equal settings is allowed, with others a ValueError.")
+      .def(
+          "group_config",
+          [](const PyStorage& self, int64_t group) {
+            return GroupConfigDict(TableOf(self, group)->recipe()->config);
+          },
+          py::arg("group"), "dim, optimizer, initializer and schedule of a group, defaults filled in.")
+      .def("lookup", &Lookup, py::arg("group"), py::arg("keys"), py::arg("weights"), py::kw_only(),
+           py::arg("padding_key") = py::none(), py::arg("missing") = "initial",
+           "Fills `weights`, float32 [n * dim], with the rows of `keys`, uint64 [n].")
+      .def("apply_gradients", &ApplyGradients, py::arg("group"), py::arg("keys"), py::arg("gradients"),
+           py::kw_only(), py::arg("padding_key") = py::none(),
+           "Takes one optimizer step on each distinct key. `gradients` is float32 [n * dim].")
+      .def("row", &GetRow, py::arg("group"), py::arg("key"),
+           "One row as a dict, or None: group, key, update_time (ms since 1970, UTC), update_num, weights, "
+           "slots.")
+      .def("size", &Size, py::arg("group") = py::none(), "Number of rows, of one group or of all.")
+      .def("stats", &Stats, "Figures about the store and each group, as a dict.")
+      .def("flush", &CallStore<&Store::Flush>, "Returns when everything applied so far survives power loss.")
+      .def("close", &CallStore<&Store::Close>, "Closes the store for everyone in this process.")
+      .def("__enter__", [](py::object self) { return self; })
+      .def("__exit__", [](const PyStorage& self, const py::args&) { CallStore<&Store::Close>(self); });
+}
+
+}  // namespace damo::python

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of arguments that several public functions take. Messages name argument, rule and value."""
+
+import os
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+
+def check_int(
+    name: str, value: Any, low: int, high: int | None, *, optional: bool = False
+) -> None:
+    """Raises unless `value` is an integer in [low, high), or `None` where that is allowed.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+        low: least value allowed.
+        high: least value that is too large; `None`: no bound.
+        optional: whether `None` is allowed.
+    """
+    if optional and value is None:
+        return
+    rule = f"an integer >= {low}" if high is None else f"an integer in [{low}, {high})"
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be {rule}. Received: {name}={value!r} of {type(value)}")
+    if value < low or (high is not None and value >= high):
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
+
+
+def check_padding_key(padding_key: Any) -> int | None:
+    """`padding_key` in [0, 2**64); a negative one stands for its bits. Raises if it is not a key."""
+    check_int("padding_key", padding_key, -(1 << 63), 1 << 64, optional=True)
+    return None if padding_key is None else int(padding_key) % (1 << 64)
+
+
+def check_missing(missing: Any) -> Literal["initial", "zeros"]:
+    """`missing`, if it is one of the two words it may be."""
+    if missing not in ("initial", "zeros"):
+        raise ValueError(f"`missing` must be 'initial' or 'zeros'. Received: missing={missing!r}")
+    return cast(Literal["initial", "zeros"], missing)
+
+
+def check_path(name: str, path: Any) -> str:
+    """`path` as a str. Raises if it is not a path."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"`{name}` must be a path. Received: {name}={path!r} of {type(path)}")
+    return os.fspath(cast("str | os.PathLike[str]", path))
+
+
+def as_keys(keys: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Integers of any shape as contiguous uint64; negative ones keep their bits."""
+    array = np.asarray(keys)
+    if not isinstance(keys, (np.ndarray, np.generic)) and array.dtype.kind in "fO":
+        # NumPy finds no integer type for an empty list, nor for keys above and below 2**63 together.
+        array = _keys_of_python_integers(np.asarray(keys, object))
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"`keys` must be integers. Received dtype: {array.dtype}")
+    return np.asarray(array, np.int64, order="C").view(np.uint64)
+
+
+def _keys_of_python_integers(array: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
+    for key in array.flat:
+        check_int("keys", key, -(1 << 63), 1 << 64)
+    return (array % (1 << 64)).astype(np.uint64)

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Embedding layer: Keras on one side, the ops of one table on the other."""
+
+import os
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from damo_tf import initializers, ops, optimizers
+from damo_tf._arguments import check_int, check_missing, check_padding_key, check_path
+from damo_tf.store import Store
+from damo_tf.table import Table, get_table
+
+
+@keras.saving.register_keras_serializable("damo_tf")
+class Embedding(keras.layers.Layer):  # type: ignore[misc]
+    """Turns 64-bit ids into dense vectors that live in a store on disk.
+
+    Unlike `keras.layers.Embedding` it has no vocabulary: every id works, and its row comes into being
+    with its first gradient. The rows are trained by an optimizer of their own, one step per distinct id
+    and batch, while the model's optimizer trains the dense part; they are not part of `model.weights`.
+
+    Rows train whenever gradients flow, in `fit` as in your own loops, unless the layer is called with
+    `training=False`, is not `trainable`, or is called inside `with layer.frozen():`.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((3,), dtype="int64"),
+    ...     damo_tf.Embedding(8, store=store, optimizer="adam"),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(1),
+    ... ])
+    >>> model.compile("adam", "mse")
+    >>> model.predict(np.array([[1, 2, -3]]), verbose=0).shape
+    (1, 1)
+
+    Args:
+        dim: integer in [1, 65536]. Length of the vectors.
+        store: a `damo_tf.Store`, or the path of one, which is opened when the layer is built: as it is
+            open in this process, else as it stands, else new with the defaults of `Store`.
+        group: integer in [0, 256). Layers on one group of one store share its rows; their settings must
+            agree. Default 0.
+        initializer: what rows begin with: a name, a dict, an object of `damo_tf.initializers`, or a
+            Keras initializer that has an equivalent. Default `"random_uniform"`, between -1 and 1.
+        optimizer: how rows are trained: a name, a dict, an object of `damo_tf.optimizers`, or a Keras
+            optimizer that has an equivalent. Default `"adam"`.
+        padding_key: an id that stands for nothing: it reads as zeros, has no row and gets no gradient.
+            Default `None`: every id is an ordinary one, 0 too.
+        missing: what an id without a row reads as: `"initial"` (default), the value its training will
+            start from, or `"zeros"`.
+        **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`. Rows are float32 whatever `dtype`
+            is; the output is cast to its compute dtype.
+
+    Call arguments:
+        inputs: ids: a dense int64 or uint64 tensor of any shape (smaller integers are cast), or a dict
+            or list of such tensors. Negative ids stand for their bits as uint64. Several features in one
+            call are one optimizer step: an id that occurs in two of them gets the sum of its gradients.
+        training: `False` lets no gradient reach the rows. `None` and `True` do.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        The input's shape with `dim` appended; for a dict or list, the same structure of outputs.
+
+    Raises:
+        ValueError: an argument breaks its rule, or, when the layer is built, the group stands with other
+            settings; the message has both values.
+        TypeError: an argument or input is of the wrong type; ids that are floats are never rounded.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        store: Store | str | os.PathLike[str],
+        group: int = 0,
+        initializer: Any = "random_uniform",
+        optimizer: Any = "adam",
+        padding_key: int | None = None,
+        missing: str = "initial",
+        **kwargs: Any,
+    ) -> None:
+        check_int("dim", dim, 1, None)
+        check_int("group", group, 0, 256)
+        super().__init__(**kwargs)
+        self.supports_jit = False  # XLA cannot call back into a store
+        self.dim = int(dim)
+        self.group = int(group)
+        self.initializer = initializers.get(initializer)
+        self.optimizer = optimizers.get(optimizer)
+        self.padding_key = check_padding_key(padding_key)
+        self.missing = check_missing(missing)
+        self._store: Store | None = store if isinstance(store, Store) else None
+        self._directory = store.directory if isinstance(store, Store) else check_path("store", store)
+        self._frozen_depth = 0
+
+    @property
+    def store(self) -> Store:
+        """The store that holds the rows; opened now if the layer was given a path."""
+        if self._store is None:
+            self._store = Store.attach(self._directory)
+        return self._store
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Calls of the layer inside this context let no gradient reach the rows.
+
+        For loops that ask for gradients more than once per step (persistent or nested tapes, gradient
+        penalties, Jacobians), where the rows would otherwise be updated each time. It acts when Python
+        runs the call, so inside a `tf.function` when it is traced.
+        """
+        self._frozen_depth += 1
+        try:
+            yield
+        finally:
+            self._frozen_depth -= 1
+
+    def build(self, input_shape: Any) -> None:
+        """Opens the table and makes the anchor."""
+        self.store.add_group(
+            self.group, self.dim, initializer=self.initializer, optimizer=self.optimizer
+        )
+        self._table: Table = get_table(self.store.storage, self.group)
+        # Trainable, or tapes would not ask for its gradient; its value is 0 for ever. See damo_tf/ops.py.
+        self.anchor = self.add_weight(
+            name="anchor",
+            shape=(),
+            initializer="zeros",
+            dtype="float32",
+            trainable=True,
+            autocast=False,
+        )
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Looks up the rows of `inputs`; see the class."""
+        trains = self.trainable and training is not False and self._frozen_depth == 0
+        keys = [_as_keys(ids) for ids in tf.nest.flatten(inputs)]
+        if len(keys) == 1:
+            outputs = [self._lookup(keys[0], trains)]
+        else:
+            outputs = self._lookup_together(keys, trains)
+        outputs = [tf.cast(output, self.compute_dtype) for output in outputs]
+        return tf.nest.pack_sequence_as(inputs, outputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of each input with `dim` appended."""
+        if _is_shape(input_shape):
+            return (*input_shape, self.dim)
+        if isinstance(input_shape, dict):
+            return {name: self.compute_output_shape(shape) for name, shape in input_shape.items()}
+        return type(input_shape)(self.compute_output_shape(shape) for shape in input_shape)
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+        """The outputs as `keras.KerasTensor`s."""
+        specs = []
+        for ids in tf.nest.flatten(inputs):
+            _check_ids(ids)
+            specs.append(keras.KerasTensor((*ids.shape, self.dim), self.compute_dtype))
+        return tf.nest.pack_sequence_as(inputs, specs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; the store as its path."""
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "store": self._directory,
+            "group": self.group,
+            "initializer": dict(self.initializer),
+            "optimizer": dict(self.optimizer),
+            "padding_key": self.padding_key,
+            "missing": self.missing,
+        }
+
+    def _lookup(self, keys: tf.Tensor, trains: bool) -> tf.Tensor:
+        if trains:
+            self._warn_of_second_lookup()
+        anchor = tf.convert_to_tensor(self.anchor) if trains else tf.constant(0.0)
+        embeddings, probe = ops.lookup(
+            self._table.handle,
+            keys,
+            anchor,
+            dim=self.dim,
+            padding_key=self.padding_key,
+            missing=self.missing,
+        )
+        if trains:
+            self.add_loss(probe)
+        return embeddings
+
+    def _lookup_together(self, keys: list[tf.Tensor], trains: bool) -> list[tf.Tensor]:
+        """Looks up several features with one op, so that an id in two of them takes one step."""
+        flat = [tf.reshape(_as_int64(k), [-1]) for k in keys]
+        rows = self._lookup(tf.concat(flat, axis=0), trains)
+        parts = tf.split(rows, [tf.size(k) for k in flat], num=len(flat))
+        return [self._with_shape_of(k, part) for k, part in zip(keys, parts, strict=True)]
+
+    def _with_shape_of(self, keys: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(rows, tf.concat([tf.shape(keys), [self.dim]], axis=0))
+        return tf.ensure_shape(rows, keys.shape.concatenate([self.dim]))
+
+    def _warn_of_second_lookup(self) -> None:
+        """Warns once if one traced graph looks this table up for training in two calls.
+
+        Each call's gradient is then a step of its own, which is the same as one step on the sum for plain
+        gradient descent only.
+        """
+        if tf.executing_eagerly() or self.optimizer["name"] == "sgd":
+            return
+        graph = tf.compat.v1.get_default_graph()
+        tables = _tables_by_graph.setdefault(graph, set())
+        key = id(self._table)
+        if key in tables and key not in _warned_tables:
+            _warned_tables.add(key)
+            warnings.warn(
+                f"group {self.group} of store '{self._directory}' is looked up by several calls in one "
+                "step: each updates its rows separately. Pass the features to one call as a dict or "
+                "list to update each row once.",
+                stacklevel=2,
+            )
+        tables.add(key)
+
+
+#: Tables looked up for training in each traced graph, by identity; and those warned of.
+_tables_by_graph: "weakref.WeakKeyDictionary[Any, set[int]]" = weakref.WeakKeyDictionary()
+_warned_tables: set[int] = set()
+
+
+def _check_ids(ids: Any) -> None:
+    if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)):
+        raise TypeError(f"ids must be a dense tensor. Received: {type(ids)}")
+    dtype = keras.backend.standardize_dtype(ids.dtype)
+    if "int" not in dtype:
+        raise TypeError(f"ids must be integers; floats cannot hold 64 bits. Received dtype: {dtype}")
+
+
+def _as_keys(ids: Any) -> tf.Tensor:
+    """Ids as int64 or uint64, bits unchanged."""
+    ids = ids if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) else tf.convert_to_tensor(ids)
+    _check_ids(ids)
+    return ids if ids.dtype in (tf.int64, tf.uint64) else tf.cast(ids, tf.int64)
+
+
+def _as_int64(keys: tf.Tensor) -> tf.Tensor:
+    return tf.bitcast(keys, tf.int64) if keys.dtype == tf.uint64 else keys
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and all(d is None or isinstance(d, int) for d in value)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The TensorFlow ops of a table, and the gradient of the lookup.
+
+How a gradient reaches the rows: integer keys have no gradient, so the lookup takes a float scalar, the
+*anchor*. The registered gradient runs the apply op and returns its output, the *token*, as the anchor's
+gradient: whoever asks for the anchor's gradient makes TensorFlow run the apply op, in every mode. The
+token is 0, so the anchor never moves.
+
+A second scalar output, the *probe*, is 0 and is added to the loss. Its gradient is whatever factor the
+loss was multiplied by (mixed precision multiplies by thousands); the gradients of rows are divided by it.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from damo_tf._native import ops as _ops
+
+
+def lookup(
+    table: tf.Tensor,
+    keys: tf.Tensor,
+    anchor: tf.Tensor,
+    *,
+    dim: int,
+    padding_key: int | None = None,
+    missing: str = "initial",
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads the weights of rows.
+
+    Args:
+        table: resource scalar, a table handle.
+        keys: int64 or uint64, any shape.
+        anchor: float32 scalar; its gradient is what makes the rows train.
+        dim: weights per row; must be the table's.
+        padding_key: a key in [0, 2**64) that reads as zeros and gets no gradient.
+        missing: `"initial"` or `"zeros"`: what a key without a row reads as.
+
+    Returns:
+        embeddings, float32 `keys.shape + [dim]`; and the probe, a float32 scalar 0.
+    """
+    return _ops.damo_embedding_lookup(
+        table, keys, anchor, dim=dim, padding_key=_padding_attr(padding_key), missing=missing
+    )
+
+
+def apply_gradients(
+    table: tf.Tensor,
+    keys: tf.Tensor,
+    gradients: tf.Tensor,
+    *,
+    loss_scale: Any = 1.0,
+    padding_key: int | None = None,
+) -> tf.Tensor:
+    """Takes one optimizer step on the row of each distinct key.
+
+    Args:
+        table: resource scalar, a table handle.
+        keys: int64 or uint64, any shape.
+        gradients: float32, `keys.shape + [dim]`; those of equal keys are summed first.
+        loss_scale: float32 scalar that gradients are divided by.
+        padding_key: a key in [0, 2**64) that is left out.
+
+    Returns:
+        The token, a float32 scalar: 0, or NaN if a scaled gradient overflowed.
+    """
+    return _ops.damo_embedding_apply_gradients(
+        table, keys, gradients, loss_scale, padding_key=_padding_attr(padding_key)
+    )
+
+
+def size(table: tf.Tensor) -> tf.Tensor:
+    """The number of rows of a table, as an int64 scalar."""
+    return _ops.damo_table_size(table)
+
+
+def table_handle(directory: str, group: int) -> tf.Tensor:
+    """A new handle, a resource scalar, to one group of a store."""
+    return _ops.damo_table_handle(directory, group=group)
+
+
+def _padding_attr(padding_key: int | None) -> list[int]:
+    """The attribute form of a padding key: at most one int64 with the key's bits."""
+    if padding_key is None:
+        return []
+    return [padding_key - (1 << 64) if padding_key >= 1 << 63 else padding_key]
+
+
+@tf.RegisterGradient("DamoEmbeddingLookup")
+def _lookup_gradient(
+    op: tf.Operation, embeddings_gradient: Any, probe_gradient: tf.Tensor
+) -> tuple[None, None, tf.Tensor]:
+    table, keys, _ = op.inputs
+    # Each replica's loss is divided by the number of replicas. That factor reaches the probe too, but
+    # belongs to the gradients: the rows see the sum over replicas, like a mirrored variable.
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    token = _ops.damo_embedding_apply_gradients(
+        table,
+        keys,
+        tf.convert_to_tensor(embeddings_gradient),
+        probe_gradient * float(num_replicas),
+        padding_key=op.get_attr("padding_key"),
+    )
+    return None, None, token
+
+
+tf.no_gradient("DamoEmbeddingApplyGradients")
+tf.no_gradient("DamoTableHandle")
+tf.no_gradient("DamoTableSize")
