@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/config/group_config.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace damo {
+namespace {
+
+GroupConfig Example() {
+  GroupConfig config;
+  config.group = 3;
+  config.dim = 16;
+  config.optimizer = Parameters("adam");
+  config.optimizer.Insert("gamma", 1e-3);
+  config.initializer = Parameters("zeros");
+  return config;
+}
+
+TEST(GroupConfigTest, ValidateNamesRuleAndValue) {
+  EXPECT_TRUE(Example().Validate().ok());
+  GroupConfig config = Example();
+  config.group = 256;
+  EXPECT_EQ(config.Validate().message(), "`group` must be in [0, 256). Received: group=256");
+  config.group = -1;
+  EXPECT_FALSE(config.Validate().ok());
+  config = Example();
+  config.dim = 0;
+  EXPECT_EQ(config.Validate().message(), "`dim` must be in [1, 65536]. Received: dim=0");
+  config.dim = 65537;
+  EXPECT_FALSE(config.Validate().ok());
+}
+
+// On disk: a store of today must be read by every later release.
+TEST(GroupConfigTest, GoldenJson) {
+  EXPECT_EQ(Example().ToJson(),
+            R"({"dim":16,"initializer":{"name":"zeros"},"optimizer":{"gamma":0.001,"name":"adam"}})");
+}
+
+TEST(GroupConfigTest, JsonReadsBack) {
+  GroupConfig config = Example();
+  config.schedule = Parameters("exponential_decay");
+  config.schedule->Insert("decay_steps", 100.0);
+  config.schedule->Insert("staircase", true);
+  const StatusOr<GroupConfig> read = GroupConfig::FromJson(3, config.ToJson());
+  ASSERT_TRUE(read.ok()) << read.status().ToString();
+  EXPECT_EQ(read->group, 3);
+  EXPECT_TRUE(CheckSameConfig(config, *read).ok());
+}
+
+TEST(GroupConfigTest, DamagedJsonIsAnError) {
+  for (const char* text :
+       {"", "[]", "{", "{}", R"({"dim":16})", R"({"dim":"x","optimizer":{},"initializer":{}})",
+        R"({"dim":1.5,"optimizer":{},"initializer":{}})",
+        R"({"dim":16,"optimizer":[],"initializer":{"name":"zeros"}})",
+        R"({"dim":-1,"optimizer":{},"initializer":{}})"}) {
+    EXPECT_FALSE(GroupConfig::FromJson(0, text).ok()) << text;
+  }
+}
+
+TEST(GroupConfigTest, DifferencesAreNamedWithBothValues) {
+  GroupConfig asked = Example();
+  asked.dim = 8;
+  EXPECT_EQ(CheckSameRows(Example(), asked).message(), "has dim 16, asked for 8");
+  asked = Example();
+  asked.optimizer = Parameters("sgd");
+  EXPECT_EQ(CheckSameRows(Example(), asked).message(), "has optimizer 'adam', asked for 'sgd'");
+  asked = Example();
+  asked.optimizer.Insert("gamma", 0.5);
+  EXPECT_TRUE(CheckSameRows(Example(), asked).ok());
+  EXPECT_EQ(CheckSameConfig(Example(), asked).message(),
+            R"(has optimizer {"gamma":0.001,"name":"adam"}, asked for {"gamma":0.5,"name":"adam"})");
+  asked = Example();
+  asked.initializer = Parameters("ones");
+  EXPECT_FALSE(CheckSameConfig(Example(), asked).ok());
+  asked = Example();
+  asked.schedule = Parameters("cosine_decay");
+  EXPECT_EQ(CheckSameConfig(Example(), asked).message(),
+            R"(has schedule {"name":"constant"}, asked for {"name":"cosine_decay"})");
+}
+
+}  // namespace
+}  // namespace damo

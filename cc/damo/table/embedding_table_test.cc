@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a table does, over storage in memory. tests/ checks the optimizers' numbers; here rows start at zero
+// and learn by plain gradient descent at rate 1, so that a row is minus the sum of its gradients.
+#include "damo/table/embedding_table.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "damo/base/thread_pool.h"
+#include "damo/storage/memory_storage.h"
+
+namespace damo {
+namespace {
+
+using Keys = std::vector<uint64_t>;
+using Floats = std::vector<float>;
+
+constexpr int64_t kDim = 2;
+constexpr int kGroup = 5;
+
+#define ASSERT_OK(expr)                                      \
+  do {                                                       \
+    const Status test_status = (expr);                       \
+    ASSERT_TRUE(test_status.ok()) << test_status.ToString(); \
+  } while (false)
+
+// Passes everything on to a storage that is someone else's, except where a test puts trouble in the way.
+class TroubledStorage final : public Storage {
+ public:
+  explicit TroubledStorage(Storage* target) : target_(target) {}
+
+  Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const override {
+    if (before_read) DAMO_RETURN_IF_ERROR(before_read(keys));
+    return target_->MultiGet(group, keys, visit);
+  }
+  Status Write(StorageBatch& batch) override {
+    DAMO_RETURN_IF_ERROR(write_status);
+    return target_->Write(batch);
+  }
+  Status Scan(uint8_t group, const ScanVisitor& visit) const override { return target_->Scan(group, visit); }
+  StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
+    return target_->GetManifest(name);
+  }
+  std::unique_ptr<StorageBatch> NewBatch() const override { return target_->NewBatch(); }
+  Status Flush() override { return target_->Flush(); }
+  StatusOr<StorageStats> Stats() const override { return target_->Stats(); }
+  Status Close() override { return Status(); }
+
+  std::function<Status(Span<const uint64_t> keys)> before_read;
+  Status write_status;
+
+ private:
+  Storage* const target_;
+};
+
+GroupConfig Config(const std::string& optimizer = "sgd", const std::string& initializer = "zeros") {
+  GroupConfig config;
+  config.group = kGroup;
+  config.dim = kDim;
+  config.optimizer = Parameters(optimizer);
+  config.optimizer.Insert("gamma", 1.0);
+  config.initializer = Parameters(initializer);
+  return config;
+}
+
+class EmbeddingTableTest : public testing::Test {
+ protected:
+  // A table as after opening: same rows and state as the one before.
+  std::unique_ptr<EmbeddingTable> NewTable(const GroupConfig& config,
+                                           std::optional<int64_t> ttl_seconds = std::nullopt) {
+    auto storage = std::make_unique<TroubledStorage>(rows_.get());
+    troubled_ = storage.get();
+    StoreSession::Settings settings;
+    settings.directory = "/rows";
+    settings.ttl_seconds = ttl_seconds;
+    settings.clock = &clock_;
+    auto recipe = MakeGroupRecipe(config);
+    EXPECT_TRUE(recipe.ok()) << recipe.status().ToString();
+    StatusOr<Manifest> manifest = LoadOrCreateManifest(*rows_, std::nullopt, false);
+    EXPECT_TRUE(manifest.ok()) << manifest.status().ToString();
+    const std::unique_ptr<StorageBatch> batch = rows_->NewBatch();
+    EXPECT_TRUE(PutGroupConfig(config, *batch).ok());
+    EXPECT_TRUE(rows_->Write(*batch).ok());
+    session_ = std::make_shared<StoreSession>(settings, std::move(storage));
+    return std::make_unique<EmbeddingTable>(session_, *recipe, manifest->states[kGroup]);
+  }
+
+  Floats Lookup(const EmbeddingTable& table, const Keys& keys, const LookupOptions& options = {}) {
+    Floats weights(keys.size() * kDim, std::nanf(""));
+    const Status status = table.Lookup(keys, options, *Executor::Inline(), weights);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    return weights;
+  }
+
+  ApplyResult Apply(EmbeddingTable& table, const Keys& keys, const Floats& gradients,
+                    const ApplyOptions& options = {}) {
+    const StatusOr<ApplyResult> result = table.ApplyGradients(keys, gradients, options, *Executor::Inline());
+    EXPECT_TRUE(result.ok()) << result.status().ToString();
+    return result.ok() ? *result : ApplyResult();
+  }
+
+  Row GetRow(const EmbeddingTable& table, uint64_t key) {
+    const StatusOr<std::optional<Row>> row = table.GetRow(key);
+    EXPECT_TRUE(row.ok()) << row.status().ToString();
+    EXPECT_TRUE(row->has_value());
+    return row->value_or(Row());
+  }
+
+  int64_t Size(const EmbeddingTable& table) {
+    const StatusOr<int64_t> size = table.Size();
+    EXPECT_TRUE(size.ok()) << size.status().ToString();
+    return *size;
+  }
+
+  const std::unique_ptr<Storage> rows_ = NewMemoryStorage();
+  FakeClock clock_{1'000'000};
+  TroubledStorage* troubled_ = nullptr;
+  std::shared_ptr<StoreSession> session_;
+};
+
+TEST_F(EmbeddingTableTest, GradientsOfEqualKeysAreSummedAndTakeOneStep) {
+  const auto table = NewTable(Config());
+  const ApplyResult result = Apply(*table, {7, 9, 7}, {1, 2, 10, 20, 100, 200});
+  EXPECT_EQ(result.num_updated, 2);
+  EXPECT_EQ(result.num_inserted, 2);
+  EXPECT_EQ(Lookup(*table, {7, 9}), (Floats{-101, -202, -10, -20}));
+  EXPECT_EQ(GetRow(*table, 7).header.update_num, 1);
+  EXPECT_EQ(table->step(), 1);
+}
+
+TEST_F(EmbeddingTableTest, EachStepCountsAndIsDated) {
+  const auto table = NewTable(Config());
+  Apply(*table, {7}, {1, 1});
+  clock_.AdvanceMillis(5);
+  Apply(*table, {7, 8}, {1, 1, 1, 1});
+  EXPECT_EQ(GetRow(*table, 7).header.update_num, 2);
+  EXPECT_EQ(GetRow(*table, 7).header.update_time, 1'000'005);
+  EXPECT_EQ(GetRow(*table, 8).header.update_num, 1);
+  EXPECT_EQ(table->step(), 2);
+}
+
+TEST_F(EmbeddingTableTest, LookupOfUnknownKeyReturnsWhatItsFirstUpdateStartsFrom) {
+  const auto table = NewTable(Config("sgd", "random_uniform"));
+  const Floats before = Lookup(*table, {42, 42});
+  EXPECT_EQ((Floats{before[0], before[1]}), (Floats{before[2], before[3]}));
+  EXPECT_EQ(Size(*table), 0);
+  Apply(*table, {42}, {0.5f, 0});
+  EXPECT_EQ(Lookup(*table, {42}), (Floats{before[0] - 0.5f, before[1]}));
+}
+
+TEST_F(EmbeddingTableTest, LookupOfUnknownKeyReturnsZerosWhereAsked) {
+  const auto table = NewTable(Config("sgd", "ones"));
+  LookupOptions options;
+  options.missing = MissingRow::kZeros;
+  Apply(*table, {1}, {0, 0});
+  EXPECT_EQ(Lookup(*table, {1, 2}, options), (Floats{1, 1, 0, 0}));
+}
+
+TEST_F(EmbeddingTableTest, PaddingKeyReadsAsZerosAndIsLeftOutOfUpdates) {
+  const auto table = NewTable(Config("sgd", "ones"));
+  LookupOptions lookup;
+  lookup.padding_key = 0;
+  ApplyOptions apply;
+  apply.padding_key = 0;
+  EXPECT_EQ(Apply(*table, {0, 3}, {9, 9, 1, 1}, apply).num_updated, 1);
+  EXPECT_EQ(Lookup(*table, {0, 3}, lookup), (Floats{0, 0, 0, 0}));
+  EXPECT_EQ(Lookup(*table, {0}), (Floats{1, 1})) << "0 is an ordinary key where it is not the padding key";
+  EXPECT_EQ(Size(*table), 1);
+}
+
+TEST_F(EmbeddingTableTest, ExtremeKeysAreOrdinary) {
+  const auto table = NewTable(Config());
+  const uint64_t last = std::numeric_limits<uint64_t>::max();
+  Apply(*table, {last, 0}, {1, 1, 2, 2});
+  EXPECT_EQ(Lookup(*table, {0, last}), (Floats{-2, -2, -1, -1}));
+}
+
+TEST_F(EmbeddingTableTest, RowWithGradientThatIsNotFiniteIsLeftAloneAndCounted) {
+  const auto table = NewTable(Config());
+  Apply(*table, {1}, {1, 1});
+  const float nan = std::nanf("");
+  const float inf = std::numeric_limits<float>::infinity();
+  const float huge = std::numeric_limits<float>::max();
+  const ApplyResult result = Apply(*table, {1, 2, 3, 4, 4}, {nan, 0, 0, inf, 5, 5, huge, 0, huge, 0});
+  EXPECT_EQ(result.num_skipped, 3) << "keys 1, 2, and 4, whose sum overflows";
+  EXPECT_EQ(result.num_inserted, 1);
+  EXPECT_EQ(Lookup(*table, {1, 2, 3, 4}), (Floats{-1, -1, 0, 0, -5, -5, 0, 0}));
+  EXPECT_EQ(GetRow(*table, 1).header.update_num, 1);
+  EXPECT_EQ(Size(*table), 2);
+  EXPECT_EQ(table->counters().skipped_rows, 3);
+}
+
+TEST_F(EmbeddingTableTest, GradientsAreScaledBeforeTheyAreSummed) {
+  const auto table = NewTable(Config());
+  ApplyOptions options;
+  options.gradient_scale = 0.25f;
+  const float huge = std::numeric_limits<float>::max();
+  Apply(*table, {1, 1}, {huge, 4, huge, 8}, options);
+  EXPECT_EQ(Lookup(*table, {1}), (Floats{-huge / 2, -3})) << "the unscaled sum would have overflowed";
+}
+
+TEST_F(EmbeddingTableTest, EmptyCallsAreLegalAndAnEmptyApplyIsAStep) {
+  const auto table = NewTable(Config());
+  EXPECT_EQ(Lookup(*table, {}), Floats());
+  Apply(*table, {}, {});
+  EXPECT_EQ(table->step(), 1);
+  EXPECT_EQ(Size(*table), 0);
+}
+
+TEST_F(EmbeddingTableTest, WrongSizesAreRefusedWithBothSizes) {
+  const auto table = NewTable(Config());
+  Floats weights(3);
+  const Status lookup = table->Lookup(Keys{1, 2}, {}, *Executor::Inline(), weights);
+  EXPECT_EQ(lookup.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(lookup.message(),
+            "lookup in group 5 of store '/rows': `weights` must hold keys.size() * dim = 2 * 2 = 4 floats. "
+            "Received: 3");
+  const Status apply = table->ApplyGradients(Keys{1}, weights, {}, *Executor::Inline()).status();
+  EXPECT_EQ(apply.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(table->step(), 0);
+}
+
+TEST_F(EmbeddingTableTest, RowsAndStepOutliveTheTable) {
+  auto table = NewTable(Config());
+  Apply(*table, {1, 2}, {1, 1, 2, 2});
+  Apply(*table, {1}, {1, 1});
+  table = NewTable(Config());
+  EXPECT_EQ(table->step(), 2);
+  EXPECT_EQ(Size(*table), 2);
+  EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{-2, -2, -2, -2}));
+}
+
+TEST_F(EmbeddingTableTest, ExpiredRowReadsAsMissingAndStartsAfresh) {
+  const auto table = NewTable(Config("adagrad", "ones"), /*ttl_seconds=*/10);
+  Apply(*table, {1, 2}, {1, 1, 1, 1});
+  clock_.AdvanceMillis(9'999);
+  Apply(*table, {2}, {1, 1});
+  EXPECT_EQ(Size(*table), 2);
+  clock_.AdvanceMillis(1);
+  EXPECT_EQ(Lookup(*table, {1}), (Floats{1, 1}));
+  EXPECT_EQ(Size(*table), 1);
+  const StatusOr<std::optional<Row>> expired = table->GetRow(1);
+  ASSERT_OK(expired.status());
+  EXPECT_FALSE(expired->has_value());
+
+  const ApplyResult result = Apply(*table, {1}, {2, 2});
+  EXPECT_EQ(result.num_updated, 1);
+  EXPECT_EQ(result.num_inserted, 0) << "its old row is written over";
+  EXPECT_EQ(GetRow(*table, 1).header.update_num, 1);
+  EXPECT_EQ(GetRow(*table, 1).slots, (Floats{4, 4})) << "the old sum of squares is gone";
+  EXPECT_EQ(GetRow(*table, 2).header.update_num, 2);
+  EXPECT_EQ(Size(*table), 2);
+}
+
+TEST_F(EmbeddingTableTest, FailedReadFailsTheStepAndChangesNothing) {
+  const auto table = NewTable(Config());
+  Apply(*table, {1}, {1, 1});
+  troubled_->before_read = [](Span<const uint64_t>) { return IoError("the disk is on fire"); };
+  Floats weights(kDim);
+  const Status lookup = table->Lookup(Keys{1}, {}, *Executor::Inline(), weights);
+  EXPECT_EQ(lookup.code(), StatusCode::kIoError);
+  EXPECT_EQ(lookup.message(), "lookup in group 5 of store '/rows': the disk is on fire");
+  const Status apply = table->ApplyGradients(Keys{1, 2}, Floats(4, 1.0f), {}, *Executor::Inline()).status();
+  EXPECT_EQ(apply.code(), StatusCode::kIoError);
+
+  troubled_->before_read = nullptr;
+  EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{-1, -1, 0, 0}));
+  EXPECT_EQ(Size(*table), 1);
+  EXPECT_EQ(table->step(), 1);
+}
+
+TEST_F(EmbeddingTableTest, FailedWriteChangesNothingAndTheNextStepGoesOn) {
+  const auto table = NewTable(Config());
+  Apply(*table, {1}, {1, 1});
+  troubled_->write_status = IoError("no space left");
+  const Status apply = table->ApplyGradients(Keys{1, 2}, Floats(4, 1.0f), {}, *Executor::Inline()).status();
+  EXPECT_EQ(apply.message(), "apply gradients to group 5 of store '/rows': no space left");
+  EXPECT_EQ(table->step(), 1);
+  EXPECT_EQ(table->counters().updated_rows, 1);
+
+  troubled_->write_status = Status();
+  Apply(*table, {1, 2}, {1, 1, 1, 1});
+  EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{-2, -2, -1, -1}));
+  EXPECT_EQ(table->step(), 2);
+  EXPECT_EQ(Size(*table), 2);
+}
+
+TEST_F(EmbeddingTableTest, CorruptRowIsDataLossNeverAFreshRow) {
+  const auto table = NewTable(Config());
+  Apply(*table, {1, 2}, {1, 1, 2, 2});
+  const std::unique_ptr<StorageBatch> batch = rows_->NewBatch();
+  ASSERT_OK(batch->PutRow(kGroup, 1, "not a row"));
+  ASSERT_OK(rows_->Write(*batch));
+
+  Floats weights(kDim);
+  const Status lookup = table->Lookup(Keys{1}, {}, *Executor::Inline(), weights);
+  EXPECT_EQ(lookup.code(), StatusCode::kDataLoss);
+  EXPECT_EQ(lookup.message(), "lookup in group 5 of store '/rows': row of key 1 has 9 bytes, expected 40");
+  EXPECT_EQ(table->GetRow(1).status().code(), StatusCode::kDataLoss);
+  const Status apply = table->ApplyGradients(Keys{1, 2}, Floats(4, 1.0f), {}, *Executor::Inline()).status();
+  EXPECT_EQ(apply.code(), StatusCode::kDataLoss);
+  EXPECT_EQ(Lookup(*table, {2}), (Floats{-2, -2}));
+}
+
+TEST_F(EmbeddingTableTest, ExceptionOnAnotherThreadIsAnError) {
+  const auto table = NewTable(Config());
+  troubled_->before_read = [](Span<const uint64_t>) -> Status { throw std::bad_alloc(); };
+  ThreadPool pool(2);
+  Keys keys(10'000);
+  for (size_t i = 0; i < keys.size(); ++i) keys[i] = i;
+  Floats weights(keys.size() * kDim);
+  const Status status = table->Lookup(keys, {}, pool, weights);
+  EXPECT_EQ(status.code(), StatusCode::kInternal);
+  EXPECT_NE(status.message().find("bad_alloc"), std::string::npos) << status.message();
+}
+
+TEST_F(EmbeddingTableTest, ClosedSessionRefusesEveryCall) {
+  const auto table = NewTable(Config());
+  ASSERT_OK(session_->Close());
+  Floats weights(kDim);
+  EXPECT_EQ(table->Lookup(Keys{1}, {}, *Executor::Inline(), weights).message(),
+            "lookup in group 5 of store '/rows': store '/rows' is closed");
+  EXPECT_EQ(table->ApplyGradients(Keys{1}, weights, {}, *Executor::Inline()).status().code(),
+            StatusCode::kFailedPrecondition);
+  EXPECT_EQ(table->GetRow(1).status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(table->Size().status().code(), StatusCode::kFailedPrecondition);
+}
+
+// Contract C5: the same batches give the same bits, however the work is split.
+TEST_F(EmbeddingTableTest, ThreadsDoNotChangeTheResult) {
+  std::mt19937_64 random(7);
+  std::normal_distribution<float> normal;
+  std::vector<Keys> batches(5);
+  std::vector<Floats> gradients(batches.size());
+  for (size_t b = 0; b < batches.size(); ++b) {
+    for (int i = 0; i < 4000; ++i) batches[b].push_back(random() % 3000);
+    for (size_t i = 0; i < batches[b].size() * kDim; ++i) gradients[b].push_back(normal(random));
+  }
+  Keys all(3000);
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+
+  ThreadPool pool(3);
+  std::vector<Floats> results;
+  for (Executor* const executor : {Executor::Inline(), static_cast<Executor*>(&pool)}) {
+    const std::unique_ptr<Storage> storage = NewMemoryStorage();
+    StoreSession::Settings settings;
+    settings.clock = &clock_;
+    const auto session =
+        std::make_shared<StoreSession>(settings, std::make_unique<TroubledStorage>(storage.get()));
+    EmbeddingTable table(session, *MakeGroupRecipe(Config("adam", "random_normal")), GroupState());
+    for (size_t b = 0; b < batches.size(); ++b) {
+      ASSERT_OK(table.ApplyGradients(batches[b], gradients[b], {}, *executor).status());
+    }
+    Floats weights(all.size() * kDim);
+    ASSERT_OK(table.Lookup(all, {}, *executor, weights));
+    results.push_back(weights);
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+TEST_F(EmbeddingTableTest, ConcurrentApplyCallsLoseNoUpdate) {
+  const auto table = NewTable(Config());
+  constexpr int kThreads = 4;
+  constexpr int kCalls = 100;
+  std::atomic<bool> stop{false};
+  std::thread reader([&] {
+    while (!stop) Lookup(*table, {1, 2, 3});
+  });
+  std::vector<std::thread> writers;
+  for (int t = 0; t < kThreads; ++t) {
+    writers.emplace_back([&, t] {
+      for (int i = 0; i < kCalls; ++i) Apply(*table, {1, static_cast<uint64_t>(t + 10)}, {1, 2, 1, 1});
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  stop = true;
+  reader.join();
+  EXPECT_EQ(Lookup(*table, {1, 10}), (Floats{-kThreads * kCalls, -2 * kThreads * kCalls, -kCalls, -kCalls}));
+  EXPECT_EQ(GetRow(*table, 1).header.update_num, kThreads * kCalls);
+  EXPECT_EQ(table->step(), kThreads * kCalls);
+  EXPECT_EQ(Size(*table), 1 + kThreads);
+}
+
+}  // namespace
+}  // namespace damo

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/table/store.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "damo/base/endian.h"
+#include "damo/base/test_directory.h"
+#include "damo/storage/rocksdb_storage.h"
+
+namespace damo {
+namespace {
+
+#define ASSERT_OK(expr)                                      \
+  do {                                                       \
+    const Status test_status = (expr);                       \
+    ASSERT_TRUE(test_status.ok()) << test_status.ToString(); \
+  } while (false)
+
+GroupConfig Config(int group, int64_t dim = 2, const std::string& optimizer = "sgd", double gamma = 1.0) {
+  GroupConfig config;
+  config.group = group;
+  config.dim = dim;
+  config.optimizer = Parameters(optimizer);
+  config.optimizer.Insert("gamma", gamma);
+  config.initializer = Parameters("zeros");
+  return config;
+}
+
+class StoreTest : public testing::Test {
+ protected:
+  StatusOr<std::unique_ptr<Store>> TryOpen(const StoreOptions& options = {}) {
+    RocksDbStorageOptions storage_options;
+    storage_options.memory_budget = 8 << 20;
+    storage_options.read_only = options.read_only.value_or(false);
+    DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenRocksDbStorage(path_, storage_options));
+    return Store::Open(path_, options, std::move(storage), Clock::System());
+  }
+  void Open(const StoreOptions& options = {}) {
+    store_.reset();
+    StatusOr<std::unique_ptr<Store>> store = TryOpen(options);
+    ASSERT_OK(store.status());
+    store_ = std::move(*store);
+  }
+  // Puts a value into the manifest behind the store's back.
+  void OverwriteManifest(const std::string& name, const std::string& value) {
+    store_.reset();
+    StatusOr<std::unique_ptr<Storage>> storage = OpenRocksDbStorage(path_, RocksDbStorageOptions());
+    ASSERT_OK(storage.status());
+    const std::unique_ptr<StorageBatch> batch = (*storage)->NewBatch();
+    ASSERT_OK(batch->PutManifest(name, value));
+    ASSERT_OK((*storage)->Write(*batch));
+    ASSERT_OK((*storage)->Close());
+  }
+  void Apply(int group, uint64_t key) {
+    const auto table = store_->Table(group);
+    ASSERT_OK(table.status());
+    const std::vector<float> gradient((*table)->dim(), 1.0f);
+    ASSERT_OK(
+        (*table)->ApplyGradients(Span<const uint64_t>(&key, 1), gradient, {}, *Executor::Inline()).status());
+  }
+
+  TestDirectory directory_;
+  const std::string path_ = directory_ / "store";
+  std::unique_ptr<Store> store_;
+};
+
+TEST_F(StoreTest, NewStoreHasDefaultsFilledIn) {
+  Open();
+  EXPECT_EQ(store_->options().seed, 0);
+  EXPECT_EQ(store_->options().durability, Durability::kWal);
+  EXPECT_EQ(store_->options().memory_budget, StoreOptions::kDefaultMemoryBudget);
+  EXPECT_EQ(store_->options().read_only, false);
+  EXPECT_FALSE(store_->options().ttl_seconds.has_value());
+}
+
+TEST_F(StoreTest, GroupsAreIsolated) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(0)).status());
+  ASSERT_OK(store_->AddGroup(Config(255, 3)).status());
+  Apply(0, 7);
+  EXPECT_EQ(*(*store_->Table(0))->Size(), 1);
+  EXPECT_EQ(*(*store_->Table(255))->Size(), 0);
+  EXPECT_EQ(*store_->Size(), 1);
+  EXPECT_EQ((*store_->Table(255))->step(), 0);
+}
+
+TEST_F(StoreTest, AddingAGroupAgainIsIdempotentIfEqual) {
+  Open();
+  const auto first = store_->AddGroup(Config(1));
+  GroupConfig spelled_out = Config(1);
+  spelled_out.optimizer.Insert("lambda", 0.0);  // the default
+  const auto second = store_->AddGroup(spelled_out);
+  ASSERT_OK(second.status());
+  EXPECT_EQ(*first, *second);
+}
+
+TEST_F(StoreTest, AddingAGroupWithOtherSettingsFailsWithBothValues) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  EXPECT_EQ(store_->AddGroup(Config(1, 3)).status().message(),
+            "add group 1 to store '" + path_ + "': has dim 2, asked for 3");
+  const Status gamma = store_->AddGroup(Config(1, 2, "sgd", 0.5)).status();
+  EXPECT_EQ(gamma.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(gamma.message().find(R"("gamma":0.5)"), std::string::npos) << gamma.message();
+}
+
+TEST_F(StoreTest, ReopenedGroupKeepsDimAndOptimizerButTakesOtherSettings) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  Open();
+  EXPECT_EQ(*store_->Size(), 1);
+  EXPECT_NE(store_->AddGroup(Config(1, 3)).status().message().find("has dim 2, asked for 3"),
+            std::string::npos);
+  EXPECT_NE(store_->AddGroup(Config(1, 2, "adagrad"))
+                .status()
+                .message()
+                .find("has optimizer 'sgd', asked for 'adagrad'"),
+            std::string::npos);
+  ASSERT_OK(store_->AddGroup(Config(1, 2, "sgd", 0.5)).status());
+  Apply(1, 7);
+  EXPECT_EQ((*(*store_->Table(1))->GetRow(7))->weights, (std::vector<float>{-1.5f, -1.5f}));
+  EXPECT_EQ((*store_->Table(1))->step(), 2);
+  Open();
+  EXPECT_EQ((*store_->Table(1))->recipe()->optimizer->learning_rate(), 0.5);
+}
+
+TEST_F(StoreTest, UnknownGroupListsTheKnown) {
+  Open();
+  EXPECT_EQ(store_->Table(3).status().message(), "store '" + path_ + "' has no group 3; it has: none");
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  ASSERT_OK(store_->AddGroup(Config(9)).status());
+  EXPECT_EQ(store_->Table(3).status().message(), "store '" + path_ + "' has no group 3; it has: 1, 9");
+  EXPECT_EQ(store_->Table(256).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(StoreTest, InvalidConfigIsRefusedAndLeavesNoTrace) {
+  Open();
+  EXPECT_FALSE(store_->AddGroup(Config(1, 2, "adamm")).ok());
+  EXPECT_FALSE(store_->AddGroup(Config(1, 0)).ok());
+  EXPECT_FALSE(store_->AddGroup(Config(1, 2, "sgd", -1)).ok());
+  EXPECT_EQ(store_->Table(1).status().code(), StatusCode::kNotFound);
+  Open();
+  EXPECT_EQ(store_->Table(1).status().code(), StatusCode::kNotFound);
+}
+
+TEST_F(StoreTest, SeedIsFixedAtCreation) {
+  StoreOptions options;
+  options.seed = 7;
+  Open(options);
+  Open();
+  EXPECT_EQ(store_->options().seed, 7);
+  store_.reset();
+  options.seed = 8;
+  EXPECT_EQ(TryOpen(options).status().message(), "open store '" + path_ + "': has seed 7, asked for 8");
+}
+
+TEST_F(StoreTest, NewerFormatIsRefusedWithBothVersions) {
+  Open();
+  OverwriteManifest("format", std::string("\x02\0\0\0", 4));
+  EXPECT_EQ(TryOpen().status().message(),
+            "open store '" + path_ + "': has format version 2, this release reads version 1");
+}
+
+TEST_F(StoreTest, DamagedManifestIsDataLoss) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  OverwriteManifest("config/001", "{");
+  const Status config = TryOpen().status();
+  EXPECT_EQ(config.code(), StatusCode::kDataLoss);
+  EXPECT_NE(config.message().find("manifest entry 'config/001'"), std::string::npos) << config.message();
+  OverwriteManifest("config/001", Config(1).ToJson());
+  OverwriteManifest("state/001", "123");
+  EXPECT_NE(TryOpen().status().message().find("'state/001' has 3 bytes, expected 16"), std::string::npos);
+}
+
+TEST_F(StoreTest, ReadOnlyStoreReadsAndRefusesWrites) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  StoreOptions options;
+  options.read_only = true;
+  Open(options);
+  EXPECT_EQ(*store_->Size(), 1);
+  ASSERT_OK(store_->AddGroup(Config(1, 2, "sgd", 0.5)).status());
+  EXPECT_EQ(store_->AddGroup(Config(2)).status().code(), StatusCode::kFailedPrecondition);
+  const uint64_t key = 7;
+  const Status apply =
+      (*store_->Table(1))
+          ->ApplyGradients(Span<const uint64_t>(&key, 1), std::vector<float>{1, 1}, {}, *Executor::Inline())
+          .status();
+  EXPECT_EQ(apply.message(), "apply gradients to group 1 of store '" + path_ + "': store '" + path_ +
+                                 "' was opened read-only");
+  EXPECT_EQ(store_->Flush().code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_F(StoreTest, StatsTellOfStoreAndGroups) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  Apply(1, 8);
+  const StatusOr<StoreStats> stats = store_->Stats();
+  ASSERT_OK(stats.status());
+  EXPECT_GT(stats->storage.disk_bytes, 0);
+  ASSERT_EQ(stats->groups.size(), 1);
+  EXPECT_EQ(stats->groups[0].num_rows, 2);
+  EXPECT_EQ(stats->groups[0].row_bytes, 9 + 32 + 8);
+  EXPECT_EQ(stats->groups[0].step, 2);
+  EXPECT_EQ(stats->groups[0].counters.inserted_rows, 2);
+}
+
+TEST_F(StoreTest, ClosedStoreRefusesCallsAndClosesTwice) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  ASSERT_OK(store_->Close());
+  ASSERT_OK(store_->Close());
+  EXPECT_TRUE(store_->closed());
+  EXPECT_EQ(store_->Size().status().message(), "store '" + path_ + "' is closed");
+  EXPECT_FALSE(store_->Stats().ok());
+  EXPECT_FALSE(store_->Flush().ok());
+  EXPECT_FALSE(store_->AddGroup(Config(2)).ok());
+}
+
+}  // namespace
+}  // namespace damo
