@@ -10,6 +10,7 @@
 and `initializers` configure groups of rows.
 """
 
+from damo_tf import _native  # noqa: F401 - first: checks what is installed  # isort: skip
 from damo_tf import initializers, optimizers
 from damo_tf.layers import Embedding
 from damo_tf.store import Row, Store

@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def check_int(
-    name: str, value: Any, low: int, high: int | None, *, optional: bool = False
-) -> None:
+def check_int(name: str, value: Any, low: int, high: int | None, *, optional: bool = False) -> None:
     """Raises unless `value` is an integer in [low, high), or `None` where that is allowed.
 
     Args:
@@ -63,4 +61,5 @@ def as_keys(keys: npt.ArrayLike) -> npt.NDArray[np.uint64]:
 def _keys_of_python_integers(array: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
     for key in array.flat:
         check_int("keys", key, -(1 << 63), 1 << 64)
-    return (array % (1 << 64)).astype(np.uint64)
+    bits: npt.NDArray[np.uint64] = (array % (1 << 64)).astype(np.uint64)
+    return bits

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import damo  # noqa: F401 - preloads libdamo_core.so, which the op library needs
-import tensorflow as tf
 
 from damo_tf import _build_info
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"damo_tf needs TensorFlow {_build_info.TENSORFLOW_VERSION}, for which it was built: "
+        f"`pip install tensorflow-cpu=={_build_info.TENSORFLOW_VERSION}` (or `tensorflow`)."
+    ) from error
 
 
 def _minor(version: str) -> str:

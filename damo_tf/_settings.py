@@ -25,8 +25,7 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise TypeError(
-                    f"`{field.name}` must be a number. "
-                    f"Received: {field.name}={value!r} of {type(value)}"
+                    f"`{field.name}` must be a number. Received: {field.name}={value!r} of {type(value)}"
                 )
         self._check(self.parameters())
 

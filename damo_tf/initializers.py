@@ -152,8 +152,6 @@ def _from_keras(initializer: keras.initializers.Initializer) -> Initializer:
     name = type(initializer).__name__
     if name not in _KERAS_EQUIVALENTS or type(initializer) is not getattr(keras.initializers, name):
         known = ", ".join(sorted(_KERAS_EQUIVALENTS))
-        raise ValueError(
-            f"Keras initializer `{name}` has no equivalent for rows; those that have: {known}"
-        )
+        raise ValueError(f"Keras initializer `{name}` has no equivalent for rows; those that have: {known}")
     config = {k: v for k, v in initializer.get_config().items() if k != "seed"}
     return _KERAS_EQUIVALENTS[name].from_config(config)

@@ -39,9 +39,10 @@ def lookup(
     Returns:
         embeddings, float32 `keys.shape + [dim]`; and the probe, a float32 scalar 0.
     """
-    return _ops.damo_embedding_lookup(
+    embeddings, probe = _ops.damo_embedding_lookup(
         table, keys, anchor, dim=dim, padding_key=_padding_attr(padding_key), missing=missing
     )
+    return embeddings, probe
 
 
 def apply_gradients(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row optimizers: how the gradient of a row changes it.
 
-Classes carry Keras argument names; the engine's own names (`gamma`, `lambda`, ...) are in
-docs/design.md, and `get` accepts either. Every formula is applied to one row at a time, with the number of updates that this
-row has had as its time step.
+Classes carry Keras argument names; the engine's own names (`gamma`, `lambda`, ...) are in docs/design.md,
+and `get` accepts either. Every formula is applied to one row at a time, with the number of updates that
+this row has had as its time step.
 """
 
 from dataclasses import dataclass
@@ -302,9 +302,7 @@ def _from_keras(optimizer: keras.optimizers.Optimizer) -> Optimizer:
     name = type(optimizer).__name__
     if name not in _KERAS_EQUIVALENTS or type(optimizer) is not getattr(keras.optimizers, name):
         known = ", ".join(sorted(_KERAS_EQUIVALENTS))
-        raise ValueError(
-            f"Keras optimizer `{name}` has no equivalent for rows; those that have: {known}"
-        )
+        raise ValueError(f"Keras optimizer `{name}` has no equivalent for rows; those that have: {known}")
     ours, carried, neutral = _KERAS_EQUIVALENTS[name]
     config = optimizer.get_config()
     for setting, allowed in {**_COMMON_NEUTRAL, **neutral}.items():

@@ -215,7 +215,7 @@ class Store:
         """
         check_int("group", group, 0, 256)
         array = as_keys(keys)
-        weights = np.empty(array.shape + (self._dim(group),), np.float32)
+        weights = np.empty((*array.shape, self._dim(group)), np.float32)
         self._storage.lookup(
             group,
             array.reshape(-1),
@@ -249,10 +249,11 @@ class Store:
         values = np.asarray(gradients)
         if values.dtype.kind not in "fiu":
             raise TypeError(f"`gradients` must be numbers. Received dtype: {values.dtype}")
-        expected = array.shape + (self._dim(group),)
+        expected = (*array.shape, self._dim(group))
         if values.shape != expected:
             raise ValueError(
-                f"`gradients` must have shape keys.shape + (dim,) = {expected}. Received shape: {values.shape}"
+                f"`gradients` must have shape keys.shape + (dim,) = {expected}. "
+                f"Received shape: {values.shape}"
             )
         values = np.ascontiguousarray(values, np.float32)
         self._storage.apply_gradients(

@@ -17,7 +17,7 @@ from tensorflow.python.framework import cpp_shape_inference_pb2
 from damo_tf import ops
 
 
-class Table(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]
+class Table(tf.saved_model.experimental.TrackableResource):
     """One group of an open store, as a TensorFlow resource.
 
     Use `get_table`; instances made otherwise do not share their handle.

@@ -18,7 +18,7 @@ from damo_tf.table import Table, get_table
 
 
 @keras.saving.register_keras_serializable("damo_tf")
-class Embedding(keras.layers.Layer):  # type: ignore[misc]
+class Embedding(keras.layers.Layer):
     """Turns 64-bit ids into dense vectors that live in a store on disk.
 
     Unlike `keras.layers.Embedding` it has no vocabulary: every id works, and its row comes into being
@@ -124,9 +124,7 @@ class Embedding(keras.layers.Layer):  # type: ignore[misc]
 
     def build(self, input_shape: Any) -> None:
         """Opens the table and makes the anchor."""
-        self.store.add_group(
-            self.group, self.dim, initializer=self.initializer, optimizer=self.optimizer
-        )
+        self.store.add_group(self.group, self.dim, initializer=self.initializer, optimizer=self.optimizer)
         self._table: Table = get_table(self.store.storage, self.group)
         # Trainable, or tapes would not ask for its gradient; its value is 0 for ever. See damo_tf/ops.py.
         self.anchor = self.add_weight(
@@ -143,10 +141,8 @@ class Embedding(keras.layers.Layer):  # type: ignore[misc]
         """Looks up the rows of `inputs`; see the class."""
         trains = self.trainable and training is not False and self._frozen_depth == 0
         keys = [_as_keys(ids) for ids in tf.nest.flatten(inputs)]
-        if len(keys) == 1:
-            outputs = [self._lookup(keys[0], trains)]
-        else:
-            outputs = self._lookup_together(keys, trains)
+        together = len(keys) > 1
+        outputs = self._lookup_together(keys, trains) if together else [self._lookup(keys[0], trains)]
         outputs = [tf.cast(output, self.compute_dtype) for output in outputs]
         return tf.nest.pack_sequence_as(inputs, outputs)
 
@@ -215,22 +211,21 @@ class Embedding(keras.layers.Layer):  # type: ignore[misc]
         if tf.executing_eagerly() or self.optimizer["name"] == "sgd":
             return
         graph = tf.compat.v1.get_default_graph()
-        tables = _tables_by_graph.setdefault(graph, set())
-        key = id(self._table)
-        if key in tables and key not in _warned_tables:
-            _warned_tables.add(key)
+        tables = _tables_by_graph.setdefault(graph, weakref.WeakSet())
+        if self._table in tables and self._table not in _warned_tables:
+            _warned_tables.add(self._table)
             warnings.warn(
                 f"group {self.group} of store '{self._directory}' is looked up by several calls in one "
                 "step: each updates its rows separately. Pass the features to one call as a dict or "
                 "list to update each row once.",
                 stacklevel=2,
             )
-        tables.add(key)
+        tables.add(self._table)
 
 
-#: Tables looked up for training in each traced graph, by identity; and those warned of.
-_tables_by_graph: "weakref.WeakKeyDictionary[Any, set[int]]" = weakref.WeakKeyDictionary()
-_warned_tables: set[int] = set()
+#: Tables looked up for training in each traced graph; and those warned of.
+_tables_by_graph: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Table]] = weakref.WeakKeyDictionary()
+_warned_tables: weakref.WeakSet[Table] = weakref.WeakSet()
 
 
 def _check_ids(ids: Any) -> None:
