@@ -141,6 +141,8 @@ class Embedding(keras.layers.Layer):
         """Looks up the rows of `inputs`; see the class."""
         trains = self.trainable and training is not False and self._frozen_depth == 0
         keys = [_as_keys(ids) for ids in tf.nest.flatten(inputs)]
+        if not keys:
+            raise ValueError(f"`inputs` must hold at least one tensor of ids. Received: inputs={inputs!r}")
         together = len(keys) > 1
         outputs = self._lookup_together(keys, trains) if together else [self._lookup(keys[0], trains)]
         outputs = [tf.cast(output, self.compute_dtype) for output in outputs]
