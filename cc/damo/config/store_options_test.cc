@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/config/store_options.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace damo {
+namespace {
+
+TEST(StoreOptionsTest, DefaultsAreValid) { EXPECT_TRUE(StoreOptions().Validate().ok()); }
+
+TEST(StoreOptionsTest, TtlMustBePositiveAndFitInMilliseconds) {
+  StoreOptions options;
+  options.ttl_seconds = 1;
+  EXPECT_TRUE(options.Validate().ok());
+  options.ttl_seconds = 9223372036854775;
+  EXPECT_TRUE(options.Validate().ok());
+  for (const int64_t wrong : {int64_t{0}, int64_t{-5}, int64_t{9223372036854776}}) {
+    options.ttl_seconds = wrong;
+    EXPECT_EQ(options.Validate().code(), StatusCode::kInvalidArgument);
+    EXPECT_EQ(options.Validate().message(),
+              StrCat("ttl_seconds must be > 0 and <= 9223372036854775. Received: ttl_seconds=", wrong));
+  }
+}
+
+TEST(StoreOptionsTest, MemoryBudgetHasAMinimum) {
+  StoreOptions options;
+  options.memory_budget = StoreOptions::kMinMemoryBudget;
+  EXPECT_TRUE(options.Validate().ok());
+  options.memory_budget = StoreOptions::kMinMemoryBudget - 1;
+  EXPECT_EQ(options.Validate().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(options.Validate().message(),
+            "memory_budget must be >= 4194304 bytes. Received: memory_budget=4194303");
+}
+
+TEST(DurabilityTest, NamesRoundTrip) {
+  for (const char* name : {"wal", "sync", "checkpoint"}) {
+    const StatusOr<Durability> durability = ParseDurability(name);
+    ASSERT_TRUE(durability.ok());
+    EXPECT_EQ(DurabilityName(*durability), name);
+  }
+}
+
+TEST(DurabilityTest, AnUnknownNameListsTheKnownOnes) {
+  const StatusOr<Durability> durability = ParseDurability("Wal");
+  EXPECT_EQ(durability.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(durability.status().message(), "unknown durability 'Wal'; known: 'wal', 'sync', 'checkpoint'");
+}
+
+}  // namespace
+}  // namespace damo

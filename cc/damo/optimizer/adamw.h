@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// adamw: Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019, as torch.optim.AdamW in the
+// PyTorch documentation. t is the row's own update number.
+//
+//   w <- w - gamma * lambda * w
+//   m <- beta1 * m + (1 - beta1) * g
+//   v <- beta2 * v + (1 - beta2) * g^2
+//   w <- w - gamma * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+//
+// Slots: m, v.
+// Parameters: gamma    1e-3   learning rate, > 0
+//             beta1    0.9    decay of m, in [0, 1)
+//             beta2    0.999  decay of v, in [0, 1)
+//             lambda   1e-2   weight decay, >= 0
+//             epsilon  1e-8   > 0
+#ifndef DAMO_OPTIMIZER_ADAMW_H_
+#define DAMO_OPTIMIZER_ADAMW_H_
+
+#include <memory>
+
+#include "damo/optimizer/optimizer.h"
+
+namespace damo {
+
+StatusOr<std::unique_ptr<const Optimizer>> MakeAdamw(const Parameters& parameters);
+
+}  // namespace damo
+
+#endif  // DAMO_OPTIMIZER_ADAMW_H_

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/optimizer/ftrl.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace damo {
+namespace {
+
+struct Settings {
+  double gamma;
+  double beta;
+  double lambda1;
+  double lambda2;
+};
+
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+class Ftrl final : public Optimizer {
+ public:
+  Ftrl(Parameters parameters, const Settings& settings)
+      : Optimizer(std::move(parameters)), settings_(settings) {}
+
+  double learning_rate() const override { return settings_.gamma; }
+  Span<const std::string_view> slot_names() const override { return kSlotNames; }
+
+  void Update(const Step& step, Span<const float> gradient, Span<float> weights,
+              Span<float> slots) const override {
+    const size_t dim = weights.size();
+    const float* __restrict g = gradient.data();
+    float* __restrict w = weights.data();
+    float* __restrict z = slots.data();
+    float* __restrict n = z + dim;
+    const float alpha = static_cast<float>(step.learning_rate);
+    if (alpha < std::numeric_limits<float>::min()) return;
+    const float beta = static_cast<float>(settings_.beta);
+    const float lambda1 = static_cast<float>(settings_.lambda1);
+    const float lambda2 = static_cast<float>(settings_.lambda2);
+    for (size_t i = 0; i < dim; ++i) {
+      const float next_n = std::min(n[i] + g[i] * g[i], kLargest);
+      const float root = std::sqrt(next_n);
+      const float sigma = (root - std::sqrt(n[i])) / alpha;
+      n[i] = next_n;
+      z[i] += g[i] - sigma * w[i];
+      // -(z - sign(z) * lambda1), and 0 where |z| <= lambda1.
+      const float shrunk = std::max(-lambda1, std::min(z[i], lambda1)) - z[i];
+      const float divisor = (beta + root) / alpha + lambda2;
+      // Selects, not branches, so that the loop vectorizes: a divisor of 0 becomes 1.
+      const float undivided = shrunk == 0 ? 0 : w[i];
+      w[i] = (divisor > 0 ? shrunk : undivided) / (divisor > 0 ? divisor : 1);
+    }
+  }
+
+ private:
+  static constexpr std::string_view kSlotNames[] = {"z", "n"};
+
+  const Settings settings_;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<const Optimizer>> MakeFtrl(const Parameters& parameters) {
+  ParameterReader reader("optimizer", parameters);
+  const Settings settings{
+      reader.Number("gamma", 5e-3, rule::kPositive), reader.Number("beta", 0, rule::kNonNegative),
+      reader.Number("lambda1", 0, rule::kNonNegative), reader.Number("lambda2", 0, rule::kNonNegative)};
+  DAMO_RETURN_IF_ERROR(reader.Finish());
+  return {std::make_unique<Ftrl>(reader.normalized(), settings)};
+}
+
+}  // namespace damo

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/optimizer/lion.h"
+
+#include <utility>
+
+namespace damo {
+namespace {
+
+struct Settings {
+  double eta;
+  double beta1;
+  double beta2;
+  double lambda;
+};
+
+// -1, 0 or 1.
+float Sign(float x) { return static_cast<float>(x > 0) - static_cast<float>(x < 0); }
+
+class Lion final : public Optimizer {
+ public:
+  Lion(Parameters parameters, const Settings& settings)
+      : Optimizer(std::move(parameters)), settings_(settings) {}
+
+  double learning_rate() const override { return settings_.eta; }
+  Span<const std::string_view> slot_names() const override { return kSlotNames; }
+
+  void Update(const Step& step, Span<const float> gradient, Span<float> weights,
+              Span<float> slots) const override {
+    const float* __restrict g = gradient.data();
+    float* __restrict w = weights.data();
+    float* __restrict m = slots.data();
+    const float rate = static_cast<float>(step.learning_rate);
+    const float beta1 = static_cast<float>(settings_.beta1);
+    const float beta2 = static_cast<float>(settings_.beta2);
+    const float one_minus_beta1 = static_cast<float>(1 - settings_.beta1);
+    const float one_minus_beta2 = static_cast<float>(1 - settings_.beta2);
+    const float lambda = static_cast<float>(settings_.lambda);
+    const size_t dim = weights.size();
+    for (size_t i = 0; i < dim; ++i) {
+      const float direction = Sign(beta1 * m[i] + one_minus_beta1 * g[i]);
+      w[i] -= rate * (direction + lambda * w[i]);
+      m[i] = beta2 * m[i] + one_minus_beta2 * g[i];
+    }
+  }
+
+ private:
+  static constexpr std::string_view kSlotNames[] = {"m"};
+
+  const Settings settings_;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<const Optimizer>> MakeLion(const Parameters& parameters) {
+  ParameterReader reader("optimizer", parameters);
+  const Settings settings{
+      reader.Number("eta", 3e-4, rule::kPositive), reader.Number("beta1", 0.9, rule::kUnitHalfOpen),
+      reader.Number("beta2", 0.99, rule::kUnitHalfOpen), reader.Number("lambda", 1e-2, rule::kNonNegative)};
+  DAMO_RETURN_IF_ERROR(reader.Finish());
+  return {std::make_unique<Lion>(reader.normalized(), settings)};
+}
+
+}  // namespace damo
