@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/storage/directory.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+namespace damo {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kUnfinishedMark[] = "DAMO_UNFINISHED";
+
+Status FileError(std::string_view action, const fs::path& path, const std::error_code& error) {
+  return IoError(action, " '", path.string(), "': ", error.message());
+}
+
+std::error_code LastError() { return std::error_code(errno, std::generic_category()); }
+
+// Makes the names in `directory` survive power loss.
+Status SyncDirectory(const fs::path& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return FileError("open directory", directory, LastError());
+  const Status status = fsync(fd) == 0 ? Status() : FileError("sync directory", directory, LastError());
+  close(fd);
+  return status;
+}
+
+// Parents included.
+Status CreateDirectory(const fs::path& directory) {
+  std::error_code error;
+  if (fs::is_directory(directory, error)) return Status();
+  const fs::path parent = directory.has_parent_path() ? directory.parent_path() : fs::path(".");
+  DAMO_RETURN_IF_ERROR(CreateDirectory(parent));
+  fs::create_directory(directory, error);
+  if (error) return FileError("create directory", directory, error);
+  return SyncDirectory(parent);
+}
+
+}  // namespace
+
+StatusOr<DirectoryContent> InspectDirectory(const std::string& directory) {
+  const fs::path path(directory);
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) return DirectoryContent::kAbsent;
+  if (status.type() == fs::file_type::none) return FileError("inspect", path, error);
+  if (!fs::is_directory(status)) return InvalidArgument("is a file, not a directory");
+  if (fs::exists(path / kUnfinishedMark, error)) return DirectoryContent::kUnfinished;
+  if (fs::exists(path / "CURRENT", error)) return DirectoryContent::kDatabase;
+  const bool empty = fs::is_empty(path, error);
+  if (error) return FileError("list directory", path, error);
+  if (!empty) return InvalidArgument("the directory is not empty and holds no store");
+  return DirectoryContent::kNothing;
+}
+
+Status BeginCreation(const std::string& directory) {
+  DAMO_RETURN_IF_ERROR(CreateDirectory(directory));
+  const fs::path mark = fs::path(directory) / kUnfinishedMark;
+  const int fd = open(mark.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (fd < 0) return FileError("create file", mark, LastError());
+  close(fd);
+  return SyncDirectory(directory);
+}
+
+Status EndCreation(const std::string& directory) {
+  const fs::path mark = fs::path(directory) / kUnfinishedMark;
+  std::error_code error;
+  fs::remove(mark, error);
+  if (error) return FileError("remove file", mark, error);
+  return SyncDirectory(directory);
+}
+
+StatusOr<uint64_t> DatabaseBytes(const std::string& directory) {
+  uint64_t bytes = 0;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    const fs::path extension = entry->path().extension();
+    if (extension != ".sst" && extension != ".log") continue;
+    std::error_code deleted_meanwhile;  // such a file counts nothing
+    const uintmax_t size = entry->file_size(deleted_meanwhile);
+    if (!deleted_meanwhile) bytes += size;
+  }
+  if (error) return FileError("list directory", directory, error);
+  return bytes;
+}
+
+}  // namespace damo

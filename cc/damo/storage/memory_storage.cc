@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/storage/memory_storage.h"
+
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+#include <utility>
+#include <vector>
+
+#include "damo/row/key.h"
+
+namespace damo {
+namespace {
+
+using ByteMap = std::map<std::string, std::string, std::less<>>;
+
+struct Contents {
+  ByteMap rows;  // by encoded row key
+  ByteMap manifest;
+};
+
+class MemoryBatch final : public StorageBatch {
+ public:
+  Status PutRow(uint8_t group, uint64_t key, std::string_view row) override {
+    writes_.push_back({&Contents::rows, std::string(RowKey(group, key).bytes()), std::string(row)});
+    return Status();
+  }
+  Status DeleteRow(uint8_t group, uint64_t key) override {
+    writes_.push_back({&Contents::rows, std::string(RowKey(group, key).bytes()), std::nullopt});
+    return Status();
+  }
+  Status PutManifest(std::string_view name, std::string_view value) override {
+    writes_.push_back({&Contents::manifest, std::string(name), std::string(value)});
+    return Status();
+  }
+
+  void ApplyTo(Contents& contents) const {
+    for (const auto& [map, key, value] : writes_) {
+      if (value.has_value()) {
+        (contents.*map)[key] = *value;
+      } else {
+        (contents.*map).erase(key);
+      }
+    }
+  }
+
+ private:
+  struct OneWrite {
+    ByteMap Contents::*map;
+    std::string key;
+    std::optional<std::string> value;  // nullopt: delete
+  };
+  std::vector<OneWrite> writes_;
+};
+
+// Reads copy what they visit under the lock and visit it afterwards, so that a visitor may write.
+class MemoryStorage final : public Storage {
+ public:
+  Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const override {
+    DAMO_RETURN_IF_ERROR(CheckStrictlyAscending(keys));
+    const std::vector<std::optional<std::string>> rows = CopyRows(group, keys);
+    for (size_t i = 0; i < rows.size(); ++i) DAMO_RETURN_IF_ERROR(visit(i, rows[i]));
+    return Status();
+  }
+
+  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
+    for (const auto& [key, row] : CopyGroup(group)) DAMO_RETURN_IF_ERROR(visit(key, row));
+    return Status();
+  }
+
+  StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    const auto found = contents_.manifest.find(name);
+    if (found == contents_.manifest.end()) return std::optional<std::string>();
+    return std::optional<std::string>(found->second);
+  }
+
+  std::unique_ptr<StorageBatch> NewBatch() const override { return std::make_unique<MemoryBatch>(); }
+
+  Status Write(StorageBatch& batch) override {
+    std::unique_lock<std::shared_mutex> lock(mutex_);
+    static_cast<const MemoryBatch&>(batch).ApplyTo(contents_);
+    return Status();
+  }
+
+  Status Flush() override { return Status(); }
+  StatusOr<StorageStats> Stats() const override { return StorageStats(); }
+  Status Close() override { return Status(); }
+
+ private:
+  std::vector<std::optional<std::string>> CopyRows(uint8_t group, Span<const uint64_t> keys) const {
+    std::vector<std::optional<std::string>> rows;
+    rows.reserve(keys.size());
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    for (const uint64_t key : keys) {
+      const auto found = contents_.rows.find(RowKey(group, key).bytes());
+      rows.push_back(found == contents_.rows.end() ? std::nullopt : std::optional(found->second));
+    }
+    return rows;
+  }
+
+  std::vector<std::pair<uint64_t, std::string>> CopyGroup(uint8_t group) const {
+    std::vector<std::pair<uint64_t, std::string>> rows;
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    for (auto it = contents_.rows.lower_bound(RowKey(group, 0).bytes());
+         it != contents_.rows.end() && GroupOfRowKey(it->first) == group; ++it) {
+      rows.emplace_back(KeyOfRowKey(it->first), it->second);
+    }
+    return rows;
+  }
+
+  mutable std::shared_mutex mutex_;  // guards contents_
+  Contents contents_;
+};
+
+}  // namespace
+
+std::unique_ptr<Storage> NewMemoryStorage() { return std::make_unique<MemoryStorage>(); }
+
+}  // namespace damo

@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/storage/rocksdb_storage.h"
+
+#include <rocksdb/db.h>
+#include <rocksdb/listener.h>
+#include <rocksdb/options.h>
+#include <rocksdb/snapshot.h>
+#include <rocksdb/statistics.h>
+#include <rocksdb/write_batch.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "damo/row/key.h"
+#include "damo/storage/directory.h"
+#include "damo/storage/rocksdb_options.h"
+
+namespace damo {
+namespace {
+
+constexpr char kManifestFamily[] = "manifest";
+
+// Keys per RocksDB MultiGet: enough to share work between keys, few enough that the blocks and rows held at
+// once stay small beside any memory budget.
+constexpr size_t kMultiGetChunk = 256;
+
+constexpr size_t kScanReadaheadBytes = size_t{1} << 20;
+
+rocksdb::Slice ToSlice(std::string_view bytes) { return rocksdb::Slice(bytes.data(), bytes.size()); }
+std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+
+// ---- failures ----
+
+StatusCode CodeOf(const rocksdb::Status& status) {
+  if (status.IsCorruption()) return StatusCode::kDataLoss;
+  if (status.IsIOError()) return StatusCode::kIoError;
+  return StatusCode::kInternal;
+}
+
+// The only way a RocksDB failure becomes ours. `action` says what was done to what; it is put together on
+// failure only. Callers for whom absence is an answer ask IsNotFound() before.
+template <typename... Parts>
+Status ToStatus(const rocksdb::Status& status, const Parts&... action) {
+  if (status.ok()) return Status();
+  return Status(CodeOf(status), StrCat(action..., ": ", status.ToString()));
+}
+
+// Keeps the first failure to write a file: of a log, or by RocksDB's own threads of a table. RocksDB goes on
+// after some of them. Here each one ends all writing, so that no write is acknowledged by a storage that has
+// stopped saving.
+class WriteFailure final : public rocksdb::EventListener {
+ public:
+  void OnBackgroundError(rocksdb::BackgroundErrorReason /*reason*/, rocksdb::Status* status) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (first_.ok()) first_ = *status;
+    failed_.store(true, std::memory_order_release);
+  }
+
+  // OK while there was none.
+  rocksdb::Status first() const {
+    if (!failed_.load(std::memory_order_acquire)) return rocksdb::Status::OK();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return first_;
+  }
+
+ private:
+  std::atomic<bool> failed_{false};  // spares writers the mutex
+  mutable std::mutex mutex_;         // guards first_
+  rocksdb::Status first_;
+};
+
+// ---- opening ----
+
+// Fails unless the database in `directory` has exactly our column families. Changes nothing there.
+Status CheckFamilies(const std::string& directory) {
+  std::vector<std::string> names;
+  DAMO_RETURN_IF_ERROR(ToStatus(rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), directory, &names),
+                                "read its manifest"));
+  std::sort(names.begin(), names.end());
+  if (names == std::vector<std::string>{rocksdb::kDefaultColumnFamilyName, kManifestFamily}) return Status();
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "'" : ", '") + name + "'";
+  return InvalidArgument("is a RocksDB database but not a damo store: its column families are ", list,
+                         ", expected 'default', '", kManifestFamily, "'");
+}
+
+// RocksDB has no status code for a lock that is taken; it is told by the text.
+Status OpenFailure(const rocksdb::Status& status) {
+  const std::string text = status.ToString();
+  if (text.find("lock hold by current process") != std::string::npos) {
+    return FailedPrecondition("this process already has it open for writing (", text, ")");
+  }
+  if (text.find("While lock file") != std::string::npos) {
+    return FailedPrecondition(
+        "another process has it open for writing; close it there, or open it read-only (", text, ")");
+  }
+  return ToStatus(status, "open its database");
+}
+
+// ---- the storage ----
+
+// A column family's handle, given back to its database when it goes.
+struct FamilyReleaser {
+  rocksdb::DB* db;
+  void operator()(rocksdb::ColumnFamilyHandle* handle) const {
+    // Fails only for the handle that a database keeps for itself.
+    db->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
+  }
+};
+using Family = std::unique_ptr<rocksdb::ColumnFamilyHandle, FamilyReleaser>;
+
+class RocksDbBatch final : public StorageBatch {
+ public:
+  RocksDbBatch(rocksdb::ColumnFamilyHandle* rows, rocksdb::ColumnFamilyHandle* manifest)
+      : rows_(rows), manifest_(manifest) {}
+
+  Status PutRow(uint8_t group, uint64_t key, std::string_view row) override {
+    return ToStatus(writes_.Put(rows_, ToSlice(RowKey(group, key).bytes()), ToSlice(row)), "add a row of ",
+                    row.size(), " bytes to a batch");
+  }
+  Status DeleteRow(uint8_t group, uint64_t key) override {
+    return ToStatus(writes_.Delete(rows_, ToSlice(RowKey(group, key).bytes())), "add a deletion to a batch");
+  }
+  Status PutManifest(std::string_view name, std::string_view value) override {
+    return ToStatus(writes_.Put(manifest_, ToSlice(name), ToSlice(value)), "add manifest value '", name,
+                    "' to a batch");
+  }
+
+  rocksdb::WriteBatch* writes() { return &writes_; }
+
+ private:
+  rocksdb::ColumnFamilyHandle* const rows_;
+  rocksdb::ColumnFamilyHandle* const manifest_;
+  rocksdb::WriteBatch writes_;
+};
+
+// Reads rows a chunk at a time, into memory that it uses again.
+class ChunkReader {
+ public:
+  ChunkReader(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows, size_t chunk_size)
+      : db_(db),
+        rows_(rows),
+        keys_(chunk_size),
+        slices_(chunk_size),
+        values_(chunk_size),
+        statuses_(chunk_size) {}
+
+  // Reads at most chunk_size rows. Each status is OK, not found, or a failure.
+  void Read(const rocksdb::ReadOptions& options, uint8_t group, Span<const uint64_t> keys) {
+    for (size_t i = 0; i < keys.size(); ++i) {
+      keys_[i] = RowKey(group, keys[i]);
+      slices_[i] = ToSlice(keys_[i].bytes());
+      values_[i].Reset();
+    }
+    db_->MultiGet(options, rows_, keys.size(), slices_.data(), values_.data(), statuses_.data(),
+                  /*sorted_input=*/true);
+  }
+
+  // Of the i-th key of the last Read.
+  const rocksdb::Status& status(size_t i) const { return statuses_[i]; }
+  std::optional<std::string_view> row(size_t i) const {
+    if (statuses_[i].IsNotFound()) return std::nullopt;
+    return ToView(values_[i]);
+  }
+
+ private:
+  rocksdb::DB* const db_;
+  rocksdb::ColumnFamilyHandle* const rows_;
+  std::vector<RowKey> keys_;
+  std::vector<rocksdb::Slice> slices_;
+  std::vector<rocksdb::PinnableSlice> values_;
+  std::vector<rocksdb::Status> statuses_;
+};
+
+class RocksDbStorage final : public Storage {
+ public:
+  RocksDbStorage(std::string directory, const RocksDbStorageOptions& options)
+      : directory_(std::move(directory)), options_(options), parts_(MakeSharedParts(options)) {}
+
+  // Called once, before anything else. A failure names no path: the caller does.
+  Status Open(bool create) {
+    rocksdb::DBOptions db_options = MakeDbOptions(options_, parts_);
+    db_options.listeners = {write_failure_};
+    db_options.create_if_missing = create;
+    db_options.create_missing_column_families = create;
+    const rocksdb::ColumnFamilyOptions family = MakeFamilyOptions(options_, parts_);
+    const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
+        {rocksdb::kDefaultColumnFamilyName, family}, {kManifestFamily, family}};
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* db = nullptr;
+    const rocksdb::Status status =
+        options_.read_only ? rocksdb::DB::OpenForReadOnly(db_options, directory_, families, &handles, &db)
+                           : rocksdb::DB::Open(db_options, directory_, families, &handles, &db);
+    if (!status.ok()) return OpenFailure(status);
+    db_.reset(db);
+    rows_ = Family(handles[0], FamilyReleaser{db});
+    manifest_ = Family(handles[1], FamilyReleaser{db});
+    return Status();
+  }
+
+  Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const override {
+    DAMO_RETURN_IF_ERROR(CheckStrictlyAscending(keys));
+    rocksdb::ReadOptions read;  // verifies checksums
+    std::optional<rocksdb::ManagedSnapshot> snapshot;
+    if (keys.size() > kMultiGetChunk) {  // RocksDB reads one chunk as of one moment; several need a snapshot
+      snapshot.emplace(db_.get());
+      read.snapshot = snapshot->snapshot();
+    }
+    ChunkReader chunk(db_.get(), rows_.get(), std::min(keys.size(), kMultiGetChunk));
+    for (size_t begin = 0; begin < keys.size(); begin += kMultiGetChunk) {
+      const size_t size = std::min(keys.size() - begin, kMultiGetChunk);
+      chunk.Read(read, group, keys.subspan(begin, size));
+      for (size_t i = 0; i < size; ++i) {
+        const std::optional<std::string_view> row = chunk.row(i);
+        if (row) DAMO_RETURN_IF_ERROR(ReadStatus(chunk.status(i), group, keys.size()));
+        DAMO_RETURN_IF_ERROR(visit(begin + i, row));
+      }
+    }
+    return Status();
+  }
+
+  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
+    const char first = static_cast<char>(group);
+    const char limit = static_cast<char>(group + 1);
+    const rocksdb::Slice first_slice(&first, 1);
+    const rocksdb::Slice limit_slice(&limit, 1);
+    rocksdb::ReadOptions read;
+    if (group < UINT8_MAX) read.iterate_upper_bound = &limit_slice;
+    read.fill_cache = false;  // a pass over everything must not push out what training uses
+    read.readahead_size = kScanReadaheadBytes;
+    const std::unique_ptr<rocksdb::Iterator> row(db_->NewIterator(read, rows_.get()));
+    for (row->Seek(first_slice); row->Valid(); row->Next()) {
+      if (row->key().size() != kRowKeyBytes) {
+        return DataLoss("scan store '", directory_, "': group ", int{group}, " has a key of ",
+                        row->key().size(), " bytes, expected ", kRowKeyBytes);
+      }
+      DAMO_RETURN_IF_ERROR(visit(KeyOfRowKey(ToView(row->key())), ToView(row->value())));
+    }
+    return ToStatus(row->status(), "scan store '", directory_, "': group ", int{group});
+  }
+
+  StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
+    std::string value;
+    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), manifest_.get(), ToSlice(name), &value);
+    if (status.IsNotFound()) return std::optional<std::string>();
+    DAMO_RETURN_IF_ERROR(ToStatus(status, "read store '", directory_, "': manifest value '", name, "'"));
+    return std::optional<std::string>(std::move(value));
+  }
+
+  std::unique_ptr<StorageBatch> NewBatch() const override {
+    return std::make_unique<RocksDbBatch>(rows_.get(), manifest_.get());
+  }
+
+  Status Write(StorageBatch& batch) override {
+    if (options_.read_only) {
+      return FailedPrecondition("write to store '", directory_, "': it is open read-only");
+    }
+    DAMO_RETURN_IF_ERROR(CheckStillWriting("write to"));
+    rocksdb::WriteOptions write;
+    write.sync = options_.durability == Durability::kSync;
+    write.disableWAL = options_.durability == Durability::kCheckpoint;
+    return ToStatus(db_->Write(write, static_cast<RocksDbBatch&>(batch).writes()), "write to store '",
+                    directory_, "'");
+  }
+
+  Status Flush() override {
+    if (options_.read_only) return Status();  // nothing was written
+    DAMO_RETURN_IF_ERROR(CheckStillWriting("flush"));
+    if (options_.durability == Durability::kCheckpoint) return FlushMemtables("flush");
+    // Enough: what has left the log since lies in files that RocksDB synced before it dropped the log.
+    return ToStatus(db_->FlushWAL(/*sync=*/true), "flush store '", directory_, "'");
+  }
+
+  StatusOr<StorageStats> Stats() const override {
+    StorageStats stats;
+    DAMO_ASSIGN_OR_RETURN(stats.disk_bytes, DatabaseBytes(directory_));
+    stats.block_cache_hits = parts_.statistics->getTickerCount(rocksdb::BLOCK_CACHE_DATA_HIT);
+    stats.block_cache_misses = parts_.statistics->getTickerCount(rocksdb::BLOCK_CACHE_DATA_MISS);
+    if (!db_->GetIntProperty(rows_.get(), rocksdb::DB::Properties::kBlockCacheUsage,
+                             &stats.block_cache_bytes)) {
+      return Internal("stats of store '", directory_, "': RocksDB does not tell its block cache's usage");
+    }
+    return stats;
+  }
+
+  // Moves everything to table files first, so that the next open, whoever's it is, has no log to replay.
+  Status Close() override {
+    const Status flushed = options_.read_only ? Status() : FlushMemtables("close");
+    rows_.reset();
+    manifest_.reset();
+    const Status closed = ToStatus(db_->Close(), "close store '", directory_, "'");
+    db_.reset();
+    return flushed.ok() ? closed : flushed;
+  }
+
+ private:
+  Status ReadStatus(const rocksdb::Status& status, uint8_t group, size_t num_keys) const {
+    return ToStatus(status, "read store '", directory_, "': group ", int{group}, ", ", num_keys, " keys");
+  }
+
+  Status CheckStillWriting(std::string_view action) const {
+    return ToStatus(write_failure_->first(), action, " store '", directory_,
+                    "': nothing is written since a file could not be; remove the cause, close the store and "
+                    "open it again");
+  }
+
+  Status FlushMemtables(std::string_view action) {
+    rocksdb::FlushOptions flush;
+    flush.wait = true;
+    flush.allow_write_stall = true;  // else it would first wait for compactions to catch up
+    return ToStatus(db_->Flush(flush, {rows_.get(), manifest_.get()}), action, " store '", directory_, "'");
+  }
+
+  const std::string directory_;
+  const RocksDbStorageOptions options_;
+  const SharedParts parts_;
+  const std::shared_ptr<WriteFailure> write_failure_ = std::make_shared<WriteFailure>();
+  std::unique_ptr<rocksdb::DB> db_;
+  Family rows_;  // these two go before db_
+  Family manifest_;
+};
+
+Status CheckArguments(const std::string& directory, const RocksDbStorageOptions& options) {
+  if (directory.empty()) return InvalidArgument("the path is empty");
+  if (directory.find('\0') != std::string::npos) return InvalidArgument("the path contains a zero byte");
+  if (options.memory_budget < StoreOptions::kMinMemoryBudget) {
+    return InvalidArgument("memory_budget must be >= ", StoreOptions::kMinMemoryBudget,
+                           " bytes. Received: memory_budget=", options.memory_budget);
+  }
+  return Status();
+}
+
+using StorageOr = StatusOr<std::unique_ptr<Storage>>;
+
+StorageOr Create(const std::string& directory, const RocksDbStorageOptions& options) {
+  DAMO_RETURN_IF_ERROR(BeginCreation(directory));
+  auto storage = std::make_unique<RocksDbStorage>(directory, options);
+  DAMO_RETURN_IF_ERROR(storage->Open(/*create=*/true));
+  DAMO_RETURN_IF_ERROR(EndCreation(directory));
+  return std::unique_ptr<Storage>(std::move(storage));
+}
+
+StorageOr OpenExisting(const std::string& directory, const RocksDbStorageOptions& options) {
+  DAMO_RETURN_IF_ERROR(CheckFamilies(directory));
+  auto storage = std::make_unique<RocksDbStorage>(directory, options);
+  DAMO_RETURN_IF_ERROR(storage->Open(/*create=*/false));
+  return std::unique_ptr<Storage>(std::move(storage));
+}
+
+// Opens beside a writer, which may delete files after this open has read their names and before it has opened
+// them. An open that fails so is tried again, from the newer state; files that are really missing fail each.
+StorageOr OpenExistingReadOnly(const std::string& directory, const RocksDbStorageOptions& options) {
+  constexpr int kAttempts = 10;
+  for (int attempt = 1;; ++attempt) {
+    StorageOr storage = OpenExisting(directory, options);
+    const StatusCode code = storage.status().code();
+    const bool files_missing = code == StatusCode::kIoError || code == StatusCode::kDataLoss;
+    if (!files_missing || attempt == kAttempts) return storage;
+  }
+}
+
+StorageOr CheckAndOpen(const std::string& directory, const RocksDbStorageOptions& options) {
+  DAMO_RETURN_IF_ERROR(CheckArguments(directory, options));
+  DAMO_ASSIGN_OR_RETURN(const DirectoryContent content, InspectDirectory(directory));
+  if (content == DirectoryContent::kDatabase) {
+    return options.read_only ? OpenExistingReadOnly(directory, options) : OpenExisting(directory, options);
+  }
+  if (!options.read_only) return Create(directory, options);
+  if (content == DirectoryContent::kAbsent) return NotFound("there is no such directory");
+  return NotFound("the directory holds no store");
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Storage>> OpenRocksDbStorage(const std::string& directory,
+                                                      const RocksDbStorageOptions& options) {
+  StorageOr storage = CheckAndOpen(directory, options);
+  if (storage.ok()) return storage;
+  return storage.status().WithContext(StrCat("open store '", directory, "'"));
+}
+
+}  // namespace damo

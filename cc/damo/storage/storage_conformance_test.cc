@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every Storage does, run over every implementation and every durability.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <ostream>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "damo/base/test_directory.h"
+#include "damo/storage/memory_storage.h"
+#include "damo/storage/rocksdb_storage.h"
+#include "damo/storage/storage.h"
+
+namespace damo {
+namespace {
+
+using Rows = std::vector<std::optional<std::string>>;
+using KeyedRows = std::vector<std::pair<uint64_t, std::string>>;
+
+#define ASSERT_OK(expr)                                      \
+  do {                                                       \
+    const Status test_status = (expr);                       \
+    ASSERT_TRUE(test_status.ok()) << test_status.ToString(); \
+  } while (false)
+
+struct Implementation {
+  std::string name;
+  std::optional<Durability> durability;  // nullopt: in memory
+};
+
+void PrintTo(const Implementation& implementation, std::ostream* out) { *out << implementation.name; }
+
+class StorageTest : public testing::TestWithParam<Implementation> {
+ protected:
+  void SetUp() override { Open(); }
+
+  bool Persistent() const { return GetParam().durability.has_value(); }
+
+  // Closes and opens again where rows outlive the storage.
+  void Reopen() {
+    if (!Persistent()) return;
+    ASSERT_OK(storage_->Close());
+    Open();
+  }
+
+  void Write(const std::function<void(StorageBatch&)>& fill) {
+    const std::unique_ptr<StorageBatch> batch = storage_->NewBatch();
+    fill(*batch);
+    ASSERT_OK(storage_->Write(*batch));
+  }
+
+  void Put(uint8_t group, uint64_t key, std::string_view row) {
+    Write([&](StorageBatch& batch) { ASSERT_OK(batch.PutRow(group, key, row)); });
+  }
+
+  Rows Get(uint8_t group, const std::vector<uint64_t>& keys) const {
+    Rows rows;
+    const Status status =
+        storage_->MultiGet(group, keys, [&](size_t index, std::optional<std::string_view> row) {
+          EXPECT_EQ(index, rows.size());
+          rows.push_back(row ? std::optional<std::string>(*row) : std::nullopt);
+          return Status();
+        });
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    return rows;
+  }
+
+  KeyedRows ScanAll(uint8_t group) const {
+    KeyedRows rows;
+    const Status status = storage_->Scan(group, [&](uint64_t key, std::string_view row) {
+      rows.emplace_back(key, row);
+      return Status();
+    });
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    return rows;
+  }
+
+  std::optional<std::string> Manifest(std::string_view name) const {
+    const StatusOr<std::optional<std::string>> value = storage_->GetManifest(name);
+    EXPECT_TRUE(value.ok()) << value.status().ToString();
+    return value.ok() ? *value : std::nullopt;
+  }
+
+  TestDirectory directory_;
+  std::unique_ptr<Storage> storage_;
+
+ private:
+  void Open() {
+    if (!Persistent()) {
+      storage_ = NewMemoryStorage();
+      return;
+    }
+    RocksDbStorageOptions options;
+    options.memory_budget = StoreOptions::kMinMemoryBudget;  // so that large tests flush and compact
+    options.durability = *GetParam().durability;
+    StatusOr<std::unique_ptr<Storage>> storage = OpenRocksDbStorage(directory_ / "store", options);
+    ASSERT_TRUE(storage.ok()) << storage.status().ToString();
+    storage_ = std::move(*storage);
+  }
+};
+
+TEST_P(StorageTest, AbsentKeysAndValuesReadAsNullopt) {
+  EXPECT_EQ(Get(0, {1, 2, 3}), Rows(3));
+  EXPECT_EQ(Manifest("absent"), std::nullopt);
+  EXPECT_TRUE(ScanAll(0).empty());
+}
+
+TEST_P(StorageTest, NoKeysVisitNothing) {
+  Put(0, 1, "row");
+  EXPECT_TRUE(Get(0, {}).empty());
+}
+
+TEST_P(StorageTest, SmallestAndLargestKeysAreOrdinary) {
+  for (const uint8_t group : {uint8_t{0}, uint8_t{255}}) {
+    Put(group, 0, "zero");
+    Put(group, UINT64_MAX, "max");
+    EXPECT_EQ(Get(group, {0, 1, UINT64_MAX - 1, UINT64_MAX}), (Rows{"zero", {}, {}, "max"}));
+    EXPECT_EQ(ScanAll(group), (KeyedRows{{0, "zero"}, {UINT64_MAX, "max"}}));
+  }
+}
+
+TEST_P(StorageTest, GroupsAreIsolated) {
+  for (const int group : {0, 1, 127, 128, 254, 255}) {
+    Put(static_cast<uint8_t>(group), 7, "of group " + std::to_string(group));
+    Put(static_cast<uint8_t>(group), UINT64_MAX, "last of group " + std::to_string(group));
+  }
+  EXPECT_EQ(Get(2, {7}), Rows(1));
+  for (const int group : {0, 1, 127, 128, 254, 255}) {
+    const std::string row = "of group " + std::to_string(group);
+    EXPECT_EQ(Get(static_cast<uint8_t>(group), {7}), (Rows{row}));
+    EXPECT_EQ(ScanAll(static_cast<uint8_t>(group)), (KeyedRows{{7, row}, {UINT64_MAX, "last " + row}}));
+  }
+  Write([](StorageBatch& batch) { ASSERT_OK(batch.DeleteRow(127, 7)); });
+  EXPECT_EQ(Get(127, {7}), Rows(1));
+  EXPECT_EQ(Get(128, {7}), (Rows{"of group 128"}));
+}
+
+TEST_P(StorageTest, RowsAreOverwrittenAndDeleted) {
+  Put(3, 5, "first");
+  Put(3, 5, "second, longer");
+  EXPECT_EQ(Get(3, {5}), (Rows{"second, longer"}));
+  Write([](StorageBatch& batch) { ASSERT_OK(batch.DeleteRow(3, 5)); });
+  EXPECT_EQ(Get(3, {5}), Rows(1));
+  EXPECT_TRUE(ScanAll(3).empty());
+  Write([](StorageBatch& batch) { ASSERT_OK(batch.DeleteRow(3, 5)); });  // of an absent row: legal
+  Put(3, 5, "third");
+  EXPECT_EQ(Get(3, {5}), (Rows{"third"}));
+}
+
+TEST_P(StorageTest, LastWriteToAKeyInABatchCounts) {
+  Write([](StorageBatch& batch) {
+    ASSERT_OK(batch.PutRow(0, 1, "put"));
+    ASSERT_OK(batch.DeleteRow(0, 1));
+    ASSERT_OK(batch.DeleteRow(0, 2));
+    ASSERT_OK(batch.PutRow(0, 2, "put after delete"));
+    ASSERT_OK(batch.PutManifest("name", "first"));
+    ASSERT_OK(batch.PutManifest("name", "second"));
+  });
+  EXPECT_EQ(Get(0, {1, 2}), (Rows{{}, "put after delete"}));
+  EXPECT_EQ(Manifest("name"), "second");
+}
+
+TEST_P(StorageTest, BytesComeBackAsTheyWere) {
+  const std::string all_bytes = [] {
+    std::string bytes(256, '\0');
+    std::iota(bytes.begin(), bytes.end(), '\0');
+    return bytes;
+  }();
+  const std::string name("na\0me", 5);
+  Write([&](StorageBatch& batch) {
+    ASSERT_OK(batch.PutRow(0, 0, ""));
+    ASSERT_OK(batch.PutRow(0, 1, std::string_view("\0", 1)));
+    ASSERT_OK(batch.PutRow(0, 2, all_bytes));
+    ASSERT_OK(batch.PutRow(0, 3, std::string(1 << 20, '\xff')));
+    ASSERT_OK(batch.PutManifest(name, all_bytes));
+    ASSERT_OK(batch.PutManifest("empty", ""));
+  });
+  Reopen();
+  EXPECT_EQ(Get(0, {0, 1, 2, 3}), (Rows{"", std::string(1, '\0'), all_bytes, std::string(1 << 20, '\xff')}));
+  EXPECT_EQ(Manifest(name), all_bytes);
+  EXPECT_EQ(Manifest("na"), std::nullopt);
+  EXPECT_EQ(Manifest("empty"), "");
+}
+
+TEST_P(StorageTest, BatchCopiesWhatItIsGiven) {
+  const std::unique_ptr<StorageBatch> batch = storage_->NewBatch();
+  std::string row = "row";
+  std::string value = "value";
+  ASSERT_OK(batch->PutRow(0, 1, row));
+  ASSERT_OK(batch->PutManifest("name", value));
+  row = "xxx";
+  value = "xxxxx";
+  ASSERT_OK(storage_->Write(*batch));
+  EXPECT_EQ(Get(0, {1}), (Rows{"row"}));
+  EXPECT_EQ(Manifest("name"), "value");
+}
+
+TEST_P(StorageTest, BatchShowsNothingBeforeItIsWritten) {
+  const std::unique_ptr<StorageBatch> batch = storage_->NewBatch();
+  ASSERT_OK(batch->PutRow(0, 1, "row"));
+  ASSERT_OK(batch->PutManifest("name", "value"));
+  EXPECT_EQ(Get(0, {1}), Rows(1));
+  EXPECT_EQ(Manifest("name"), std::nullopt);
+  ASSERT_OK(storage_->Write(*batch));
+  EXPECT_EQ(Get(0, {1}), (Rows{"row"}));
+  EXPECT_EQ(Manifest("name"), "value");
+}
+
+TEST_P(StorageTest, EmptyBatchIsLegal) {
+  Put(0, 1, "row");
+  Write([](StorageBatch&) {});
+  EXPECT_EQ(ScanAll(0), (KeyedRows{{1, "row"}}));
+}
+
+TEST_P(StorageTest, LargeMultiGetVisitsEveryKeyInOrder) {
+  constexpr uint64_t kKeys = 50000;
+  std::vector<uint64_t> keys;
+  Rows expected;
+  Write([&](StorageBatch& batch) {
+    for (uint64_t i = 0; i < kKeys; ++i) {
+      const uint64_t key = i * 368934881474191;  // spread over the whole range
+      keys.push_back(key);
+      expected.push_back(i % 3 == 0 ? std::nullopt : std::optional("row " + std::to_string(key)));
+      if (expected.back()) ASSERT_OK(batch.PutRow(9, key, *expected.back()));
+    }
+  });
+  EXPECT_EQ(Get(9, keys), expected);
+  Reopen();
+  EXPECT_EQ(Get(9, keys), expected);
+}
+
+TEST_P(StorageTest, KeysOutOfOrderAreRefusedBeforeAnyVisit) {
+  for (const std::vector<uint64_t>& keys : {std::vector<uint64_t>{5, 4}, std::vector<uint64_t>{4, 4}}) {
+    const Status status = storage_->MultiGet(0, keys, [](size_t, std::optional<std::string_view>) {
+      ADD_FAILURE() << "visited";
+      return Status();
+    });
+    EXPECT_EQ(status.code(), StatusCode::kInternal);
+    EXPECT_NE(status.message().find("strictly ascending"), std::string::npos) << status.ToString();
+  }
+}
+
+TEST_P(StorageTest, FailureOfAVisitorStopsTheRead) {
+  Write([](StorageBatch& batch) {
+    for (uint64_t key = 0; key < 1000; ++key) ASSERT_OK(batch.PutRow(0, key, "row"));
+  });
+  std::vector<uint64_t> keys(1000);
+  std::iota(keys.begin(), keys.end(), uint64_t{0});
+  size_t num_visits = 0;
+  const auto fail_at_700 = [&] { return ++num_visits == 700 ? DataLoss("row 699 is bad") : Status(); };
+
+  Status status =
+      storage_->MultiGet(0, keys, [&](size_t, std::optional<std::string_view>) { return fail_at_700(); });
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+  EXPECT_EQ(status.message(), "row 699 is bad");
+  EXPECT_EQ(num_visits, 700u);
+
+  num_visits = 0;
+  status = storage_->Scan(0, [&](uint64_t, std::string_view) { return fail_at_700(); });
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+  EXPECT_EQ(status.message(), "row 699 is bad");
+  EXPECT_EQ(num_visits, 700u);
+}
+
+TEST_P(StorageTest, ReadsShowOneMomentWhileTheirVisitorWrites) {
+  constexpr uint64_t kKeys = 1000;
+  std::vector<uint64_t> keys(kKeys);
+  std::iota(keys.begin(), keys.end(), uint64_t{0});
+  const auto write_all = [&](const std::string& row) {
+    Write([&](StorageBatch& batch) {
+      for (const uint64_t key : keys) ASSERT_OK(batch.PutRow(0, key, row));
+      ASSERT_OK(batch.PutRow(0, kKeys, row));
+    });
+  };
+  write_all("old");
+
+  uint64_t num_rows = 0;
+  ASSERT_OK(storage_->Scan(0, [&](uint64_t key, std::string_view row) {
+    if (key == 0) write_all("new");
+    EXPECT_EQ(row, "old");
+    ++num_rows;
+    return Status();
+  }));
+  EXPECT_EQ(num_rows, kKeys + 1);
+
+  ASSERT_OK(storage_->MultiGet(0, keys, [&](size_t index, std::optional<std::string_view> row) {
+    if (index == 0) write_all("newer");
+    EXPECT_EQ(row, "new");
+    return Status();
+  }));
+  EXPECT_EQ(Get(0, {kKeys - 1}), (Rows{"newer"}));
+}
+
+TEST_P(StorageTest, BatchesAreNeverSeenInPart) {
+  constexpr int kBatches = 150;
+  std::vector<uint64_t> keys(600);
+  std::iota(keys.begin(), keys.end(), uint64_t{0});
+  const auto write_version = [&](int version) {
+    Write([&](StorageBatch& batch) {
+      for (const uint64_t key : keys) ASSERT_OK(batch.PutRow(0, key, std::to_string(version)));
+    });
+  };
+  write_version(0);
+  std::atomic<bool> finished{false};
+  std::thread writer([&] {
+    for (int version = 1; version <= kBatches; ++version) write_version(version);
+    finished = true;
+  });
+  while (!finished) {
+    const Rows rows = Get(0, keys);
+    EXPECT_EQ(rows, Rows(keys.size(), rows[0]));
+    const KeyedRows scanned = ScanAll(0);
+    for (const auto& [key, row] : scanned) EXPECT_EQ(row, scanned[0].second) << "key " << key;
+  }
+  writer.join();
+  EXPECT_EQ(Get(0, {599}), (Rows{std::to_string(kBatches)}));
+}
+
+TEST_P(StorageTest, ManyThreadsReadAndWrite) {
+  constexpr int kThreads = 4;
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([this, thread] {
+      const auto group = static_cast<uint8_t>(thread);
+      for (uint64_t key = 0; key < 200; ++key) {
+        Put(group, key, std::to_string(key));
+        ASSERT_EQ(Get(group, {key}), (Rows{std::to_string(key)}));
+      }
+      ASSERT_EQ(ScanAll(group).size(), 200u);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_P(StorageTest, FlushAndStatsSucceed) {
+  Put(0, 1, "row");
+  ASSERT_OK(storage_->Flush());
+  const StatusOr<StorageStats> stats = storage_->Stats();
+  ASSERT_OK(stats.status());
+  EXPECT_EQ(stats->disk_bytes > 0, Persistent());
+  EXPECT_EQ(Get(0, {1}), (Rows{"row"}));
+}
+
+// ---- random operations against a plain model ----
+
+// DAMO_TEST_SEED repeats a run whose seed was printed.
+uint32_t TestSeed() {
+  const char* const text = std::getenv("DAMO_TEST_SEED");
+  return text != nullptr ? static_cast<uint32_t>(std::strtoul(text, nullptr, 10)) : std::random_device()();
+}
+
+struct Model {
+  std::map<std::pair<uint8_t, uint64_t>, std::string> rows;
+  std::map<std::string, std::string> manifest;
+};
+
+class StorageModelTest : public StorageTest {
+ protected:
+  static constexpr uint8_t kGroups[] = {0, 1, 255};
+
+  uint64_t Below(uint64_t bound) { return random_() % bound; }
+  uint8_t RandomGroup() { return kGroups[Below(3)]; }
+  // Of few keys, so that they meet again, at both ends of the range.
+  uint64_t RandomKey() { return Below(2) == 0 ? Below(100) : UINT64_MAX - Below(100); }
+  std::string RandomRow() {
+    const uint64_t size = Below(300);
+    return std::string(size, static_cast<char>(Below(256)));
+  }
+
+  void WriteRandomBatch() {
+    Write([this](StorageBatch& batch) {
+      for (uint64_t i = Below(30); i > 0; --i) {
+        const std::pair<uint8_t, uint64_t> at{RandomGroup(), RandomKey()};
+        if (Below(4) == 0) {
+          ASSERT_OK(batch.DeleteRow(at.first, at.second));
+          model_.rows.erase(at);
+        } else {
+          model_.rows[at] = RandomRow();
+          ASSERT_OK(batch.PutRow(at.first, at.second, model_.rows[at]));
+        }
+      }
+      if (Below(3) == 0) {
+        const std::string name = "name " + std::to_string(Below(5));
+        model_.manifest[name] = RandomRow();
+        ASSERT_OK(batch.PutManifest(name, model_.manifest[name]));
+      }
+    });
+  }
+
+  void CompareRandomRead() {
+    const uint8_t group = RandomGroup();
+    std::map<uint64_t, std::optional<std::string>> expected;
+    for (uint64_t i = Below(200); i > 0; --i) {
+      const uint64_t key = RandomKey();
+      const auto found = model_.rows.find({group, key});
+      expected[key] = found == model_.rows.end() ? std::nullopt : std::optional(found->second);
+    }
+    std::vector<uint64_t> keys;
+    Rows rows;
+    for (const auto& [key, row] : expected) {
+      keys.push_back(key);
+      rows.push_back(row);
+    }
+    ASSERT_EQ(Get(group, keys), rows);
+  }
+
+  void CompareEverything() {
+    for (const uint8_t group : kGroups) {
+      KeyedRows expected;
+      for (const auto& [at, row] : model_.rows) {
+        if (at.first == group) expected.emplace_back(at.second, row);
+      }
+      ASSERT_EQ(ScanAll(group), expected);
+    }
+    for (const auto& [name, value] : model_.manifest) ASSERT_EQ(Manifest(name), value);
+  }
+
+  const uint32_t seed_ = TestSeed();
+  std::mt19937_64 random_{seed_};
+  Model model_;
+};
+
+TEST_P(StorageModelTest, RandomOperationsMatchAMap) {
+  SCOPED_TRACE("DAMO_TEST_SEED=" + std::to_string(seed_));
+  for (int step = 0; step < 1500; ++step) {
+    switch (Below(20)) {
+      case 0:
+        ASSERT_OK(storage_->Flush());
+        break;
+      case 1:
+        if (Below(10) != 0) break;
+        ASSERT_NO_FATAL_FAILURE(Reopen());
+        break;
+      case 2:
+        ASSERT_NO_FATAL_FAILURE(CompareEverything());
+        break;
+      case 3:
+      case 4:
+      case 5:
+      case 6:
+      case 7:
+      case 8:
+        ASSERT_NO_FATAL_FAILURE(CompareRandomRead());
+        break;
+      default:
+        ASSERT_NO_FATAL_FAILURE(WriteRandomBatch());
+    }
+  }
+  ASSERT_NO_FATAL_FAILURE(Reopen());
+  ASSERT_NO_FATAL_FAILURE(CompareEverything());
+}
+
+const Implementation kImplementations[] = {{"Memory", std::nullopt},
+                                           {"RocksDbWal", Durability::kWal},
+                                           {"RocksDbSync", Durability::kSync},
+                                           {"RocksDbCheckpoint", Durability::kCheckpoint}};
+
+std::string NameOf(const testing::TestParamInfo<Implementation>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(All, StorageTest, testing::ValuesIn(kImplementations), NameOf);
+INSTANTIATE_TEST_SUITE_P(All, StorageModelTest, testing::ValuesIn(kImplementations), NameOf);
+
+}  // namespace
+}  // namespace damo
