@@ -134,6 +134,7 @@ def train(
     training: data.Examples,
     validation: data.Examples,
     directory: RunDirectory,
+    recipe: Recipe,
     options: Options,
 ) -> None:
     """Trains from where the directory's last run ended, and reports.
@@ -144,10 +145,11 @@ def train(
     keras.utils.set_random_seed(options.seed)
     with contextlib.ExitStack() as stack:
         try:
-            store = stack.enter_context(damo_tf.Store(directory.rows, seed=options.seed))
+            store = stack.enter_context(damo_tf.Store(directory.path, seed=options.seed))
             model = build_model(training, store, options)
         except ValueError as error:
             raise CommandError(one_line(error)) from error
+        directory.keep(recipe)
         checkpoints = DenseCheckpoints(directory.dense, model)
         first = checkpoints.restore()
         epochs = range(first, first + options.epochs)
@@ -259,8 +261,9 @@ def run(options: Options) -> None:
             options.store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepfm-")))
         directory = RunDirectory(options.store)
         fields = [field.name for field in examples.fields]
-        directory.prepare(Recipe(fields, options.dim, options.hidden, options.seed))
-        train(training, validation, directory, options)
+        recipe = Recipe(fields, options.dim, options.hidden, options.seed)
+        directory.check(recipe)
+        train(training, validation, directory, recipe, options)
 
 
 def one_line(error: Exception) -> str:

@@ -33,40 +33,49 @@ class Recipe:
 
 
 class RunDirectory:
-    """The directory of a training.
+    """The directory of a training: a damo_tf store, and in it one more folder.
 
     | entry | content |
     |---|---|
-    | recipe.json | the `Recipe` |
-    | rows/ | the damo_tf store |
-    | dense/ | checkpoints of dense weights, their optimizer, and the number of finished epochs |
+    | dense/recipe.json | the `Recipe` |
+    | dense/ckpt-* | checkpoints of dense weights, their optimizer, and the number of finished epochs |
+    | all else | the store |
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._recipe = path / "recipe.json"
-        self.rows = path / "rows"
+        self.path = path
         self.dense = path / "dense"
+        self._recipe = self.dense / "recipe.json"
 
-    def prepare(self, recipe: Recipe) -> None:
-        """Creates the directory or, where it stands, makes sure that it was made for `recipe`.
+    def check(self, recipe: Recipe) -> None:
+        """Makes sure that the directory is new, or was made for `recipe`. Changes nothing.
 
         Raises:
-            CommandError: it is damaged, not writable, or for something else; it is left as it is.
+            CommandError: it is damaged, not readable, or for something else.
         """
-        wanted = dataclasses.asdict(recipe)
         try:
             if self._recipe.exists():
-                self._check(wanted, json.loads(self._recipe.read_text(encoding="utf-8")))
-            elif self._path.is_dir() and any(self._path.iterdir()):
-                raise self._error("not empty and, having no recipe.json, not of this command")
-            else:
-                self._path.mkdir(parents=True, exist_ok=True)
-                self._recipe.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+                self._check(dataclasses.asdict(recipe), json.loads(self._recipe.read_text(encoding="utf-8")))
+            elif self.path.is_dir() and any(self.path.iterdir()):
+                raise self._error("not empty and, having no dense/recipe.json, not of this command")
         except OSError as error:
             raise self._error(f"{error.strerror}: {error.filename}") from error
         except ValueError as error:
             raise self._error(f"damaged: recipe.json is no JSON: {error}") from error
+
+    def keep(self, recipe: Recipe) -> None:
+        """Writes down what the directory, whose store is open, is made for.
+
+        Raises:
+            CommandError: it cannot be written.
+        """
+        try:
+            self.dense.mkdir(exist_ok=True)
+            self._recipe.write_text(
+                json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8"
+            )
+        except OSError as error:
+            raise self._error(f"{error.strerror}: {error.filename}") from error
 
     def _check(self, wanted: dict[str, Any], found: Any) -> None:
         if not isinstance(found, dict) or found.keys() != wanted.keys():
@@ -74,11 +83,9 @@ class RunDirectory:
         for name, value in wanted.items():
             if found[name] != value:
                 raise self._error(f"made for {name}={found[name]}, asked for {name}={value}")
-        if self.dense.exists() and not self.rows.exists():
-            raise self._error("damaged: dense/ without rows/")
 
     def _error(self, problem: str) -> CommandError:
-        return CommandError(f"store {self._path}: {problem}")
+        return CommandError(f"store {self.path}: {problem}")
 
 
 class DenseCheckpoints:
@@ -104,7 +111,7 @@ class DenseCheckpoints:
         """
         latest = self._manager.latest_checkpoint
         if latest is None:
-            if self._directory.exists():
+            if any(self._directory.glob("ckpt-*")):
                 raise CommandError(f"{self._directory}: damaged: it has no readable checkpoint")
             return 0
         try:

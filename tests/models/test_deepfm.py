@@ -110,7 +110,7 @@ def test_command_trains_without_data_and_goes_on_when_run_again(tmp_path, capsys
     assert validation_aucs(output) == [f"{auc:.4f}"]
     assert rows > 2000
     assert num_bytes > 0
-    with damo_tf.Store(tmp_path / "run" / "rows") as store:
+    with damo_tf.Store(tmp_path / "run") as store:
         assert store.size() == rows
         assert set(store.stats()["groups"]) == {deepfm.WEIGHTS_GROUP, deepfm.VECTORS_GROUP}
 
@@ -184,8 +184,8 @@ def test_store_of_other_fields_is_refused(trained, tmp_path, capsys):
 
 def test_rows_of_another_dim_are_refused(trained, tmp_path, capsys):
     store = shutil.copytree(trained, tmp_path / "run")
-    recipe = json.loads((store / "recipe.json").read_text())
-    (store / "recipe.json").write_text(json.dumps(recipe | {"dim": 8}))
+    recipe = json.loads((store / "dense" / "recipe.json").read_text())
+    (store / "dense" / "recipe.json").write_text(json.dumps(recipe | {"dim": 8}))
 
     assert main("--store", store, *SMALL, "--dim", 8) == 1
 
@@ -211,7 +211,7 @@ def test_foreign_directory_is_refused_and_untouched(tmp_path, capsys):
 
     assert main("--store", tmp_path, *SMALL) == 1
 
-    assert "not empty and, having no recipe.json" in capsys.readouterr().err
+    assert "not empty and, having no dense/recipe.json" in capsys.readouterr().err
     assert content(tmp_path) == {"letter.txt": b"Dear reader"}
 
 
@@ -221,7 +221,7 @@ def test_directory_that_cannot_be_made_is_named(tmp_path, capsys):
     assert main("--store", tmp_path / "file" / "run", *SMALL) == 1
 
     errors = capsys.readouterr().err
-    assert errors.startswith(f"deepfm: error: store {tmp_path / 'file' / 'run'}: Not a directory")
+    assert errors.startswith(f"deepfm: error: I/O error: open store '{tmp_path / 'file' / 'run'}': ")
     assert errors.count("\n") == 1
 
 
@@ -236,15 +236,17 @@ def test_too_few_examples_leave_no_store(tmp_path, capsys):
 
 
 def damage_recipe(store: Path) -> None:
-    (store / "recipe.json").write_text("{")
+    (store / "dense" / "recipe.json").write_text("{")
 
 
 def damage_recipe_entries(store: Path) -> None:
-    (store / "recipe.json").write_text('{"dim": 4}')
+    (store / "dense" / "recipe.json").write_text('{"dim": 4}')
 
 
 def remove_rows(store: Path) -> None:
-    shutil.rmtree(store / "rows")
+    for path in store.iterdir():
+        if path.is_file():
+            path.unlink()
 
 
 def remove_checkpoint_state(store: Path) -> None:
@@ -257,7 +259,7 @@ def truncate_checkpoint(store: Path) -> None:
 
 
 def damage_rows(store: Path) -> None:
-    (store / "rows" / "CURRENT").write_text("nonsense\n")
+    (store / "CURRENT").write_text("nonsense\n")
 
 
 @pytest.mark.parametrize(
@@ -265,10 +267,10 @@ def damage_rows(store: Path) -> None:
     [
         (damage_recipe, "store {}: damaged: recipe.json is no JSON: "),
         (damage_recipe_entries, "store {}: damaged: recipe.json must have the entries fields, dim"),
-        (remove_rows, "store {}: damaged: dense/ without rows/"),
+        (remove_rows, "open store '{}': "),
         (remove_checkpoint_state, "{}/dense: damaged: it has no readable checkpoint"),
         (truncate_checkpoint, "{0}/dense: cannot restore {0}/dense/ckpt-1: "),
-        (damage_rows, "data loss: open store '{}/rows': "),
+        (damage_rows, "data loss: open store '{}': "),
     ],
 )
 def test_damaged_store_is_named(trained, tmp_path, capsys, damage, message):
@@ -290,17 +292,17 @@ def test_failing_store_ends_the_training_with_one_line(tmp_path, capsys, monkeyp
 
     assert main("--store", tmp_path / "run", *SMALL) == 1
 
-    assert re.fullmatch(r"deepfm: error: .*store '.*/run/rows' is closed\n", capsys.readouterr().err)
+    assert re.fullmatch(r"deepfm: error: .*store '.*/run' is closed\n", capsys.readouterr().err)
 
 
 def test_store_in_use_by_another_process_is_refused(trained, tmp_path):
     store = shutil.copytree(trained, tmp_path / "run")
-    with damo_tf.Store(store / "rows"):
+    with damo_tf.Store(store):
         process = command("--store", store, *SMALL)
         _, errors = process.communicate()
 
     assert process.returncode == 1
-    assert re.fullmatch(r"deepfm: error: .*run/rows.*\n", errors)
+    assert re.fullmatch(r"deepfm: error: .*/run.*\n", errors)
 
 
 def test_interrupted_command_closes_the_store_and_can_go_on(tmp_path, capsys):
