@@ -132,6 +132,7 @@ TEST(ThreadPoolTest, ManyCallersShareThePool) {
   constexpr int64_t kTotal = 50;
   ThreadPool pool(3);
   std::vector<std::thread> callers;
+  callers.reserve(kCallers);
   for (int caller = 0; caller < kCallers; ++caller) {
     callers.emplace_back([&pool] {
       for (int call = 0; call < kCalls; ++call) {

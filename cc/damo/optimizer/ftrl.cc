@@ -44,8 +44,8 @@ class Ftrl final : public Optimizer {
       const float sigma = (root - std::sqrt(n[i])) / alpha;
       n[i] = next_n;
       z[i] += g[i] - sigma * w[i];
-      // -(z - sign(z) * lambda1), and 0 where |z| <= lambda1.
-      const float shrunk = std::max(-lambda1, std::min(z[i], lambda1)) - z[i];
+      // -(z - sign(z) * lambda1), and 0, never -0, where |z| <= lambda1.
+      const float shrunk = std::min(lambda1, std::max(z[i], -lambda1)) - z[i];
       const float divisor = (beta + root) / alpha + lambda2;
       // Selects, not branches, so that the loop vectorizes: a divisor of 0 becomes 1.
       const float undivided = shrunk == 0 ? 0 : w[i];

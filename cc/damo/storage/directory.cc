@@ -26,7 +26,7 @@ std::error_code LastError() { return std::error_code(errno, std::generic_categor
 Status SyncDirectory(const fs::path& directory) {
   const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return FileError("open directory", directory, LastError());
-  const Status status = fsync(fd) == 0 ? Status() : FileError("sync directory", directory, LastError());
+  Status status = fsync(fd) == 0 ? Status() : FileError("sync directory", directory, LastError());
   close(fd);
   return status;
 }

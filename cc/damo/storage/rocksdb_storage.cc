@@ -269,9 +269,8 @@ class RocksDbStorage final : public Storage {
   Status Flush() override {
     if (options_.read_only) return Status();  // nothing was written
     DAMO_RETURN_IF_ERROR(CheckStillWriting("flush"));
-    if (options_.durability == Durability::kCheckpoint) return FlushMemtables("flush");
-    // Enough: what has left the log since lies in files that RocksDB synced before it dropped the log.
-    return ToStatus(db_->FlushWAL(/*sync=*/true), "flush store '", directory_, "'");
+    // Not only the log: afterwards there is none to replay, and none to count as disk space.
+    return FlushMemtables("flush");
   }
 
   StatusOr<StorageStats> Stats() const override {

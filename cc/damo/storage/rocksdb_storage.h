@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A Storage on RocksDB: rows in the default column family, the manifest in one other. With memory_storage.h's
-// twin the only implementation of Storage; rocksdb_storage.cc is the only file that includes rocksdb/*.
+// twin the only implementation of Storage. Only rocksdb_storage.cc and rocksdb_options.* include rocksdb/*.
 #ifndef DAMO_STORAGE_ROCKSDB_STORAGE_H_
 #define DAMO_STORAGE_ROCKSDB_STORAGE_H_
 
@@ -14,14 +14,19 @@
 namespace damo {
 
 struct RocksDbStorageOptions {
-  // Bytes for block cache, indexes, filters and memtables together.
+  // Bytes for block cache, indexes, filters and memtables together; at least StoreOptions::kMinMemoryBudget.
   int64_t memory_budget = StoreOptions::kDefaultMemoryBudget;
   Durability durability = Durability::kWal;
   bool read_only = false;
 };
 
-// Opens the database in `directory`, creating directory and database if absent (not when read_only). Refuses
-// a directory that holds other files but no database, and one that another process has open for writing.
+// Opens the database in `directory`, creating directory and database if absent, unless read_only: NotFound.
+// Refuses a path that is a file, a directory that holds something else, another's RocksDB database included
+// (InvalidArgument, and nothing there is changed), and a store that is open for writing already, here or in
+// another process (FailedPrecondition).
+//
+// After a failure to write one of its files, in the background or not, the storage writes no more: Write,
+// Flush and Close fail, naming the first failure, until it is opened anew. Reads go on.
 StatusOr<std::unique_ptr<Storage>> OpenRocksDbStorage(const std::string& directory,
                                                       const RocksDbStorageOptions& options);
 

@@ -64,7 +64,7 @@ class Storage {
   // writes to one key the last counts. On failure none of them is visible.
   virtual Status Write(StorageBatch& batch) = 0;
 
-  // Returns when all that was written before survives power loss.
+  // Returns when all that was written before is in its final files and survives power loss.
   virtual Status Flush() = 0;
 
   virtual StatusOr<StorageStats> Stats() const = 0;

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "damo/base/test_status.h"
 #include "damo/base/thread_pool.h"
 #include "damo/storage/memory_storage.h"
 
@@ -30,12 +31,6 @@ using Floats = std::vector<float>;
 
 constexpr int64_t kDim = 2;
 constexpr int kGroup = 5;
-
-#define ASSERT_OK(expr)                                      \
-  do {                                                       \
-    const Status test_status = (expr);                       \
-    ASSERT_TRUE(test_status.ok()) << test_status.ToString(); \
-  } while (false)
 
 // Passes everything on to a storage that is someone else's, except where a test puts trouble in the way.
 class TroubledStorage final : public Storage {

@@ -48,6 +48,8 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroup(const GroupConfig& con
   const std::string context = StrCat("add group ", config.group, " to store '", directory(), "'");
   StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config);
   if (!recipe.ok()) return recipe.status().WithContext(context);
+  // Before the lock, which in a forked child may be held for ever. A closed store refuses what it has, too.
+  DAMO_RETURN_IF_ERROR(session_->BeginRead().status().WithContext(context));
   // I/O under the lock on purpose: a group is written once, before anyone can use its table.
   const std::lock_guard<std::mutex> lock(mutex_);
   StatusOr<std::shared_ptr<EmbeddingTable>> table = AddGroupLocked(std::move(*recipe));
@@ -89,6 +91,7 @@ Status Store::SaveConfig(const GroupConfig& config) {
 
 StatusOr<std::shared_ptr<EmbeddingTable>> Store::Table(int64_t group) const {
   DAMO_RETURN_IF_ERROR(ValidateGroup(group));
+  DAMO_RETURN_IF_ERROR(session_->CheckProcess());  // before the lock, as in AddGroup()
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto it = groups_.find(static_cast<int>(group));
   if (it != groups_.end()) return it->second.table;

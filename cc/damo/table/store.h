@@ -66,7 +66,6 @@ class Store {
   // Waits for calls under way and closes. Later calls fail with FailedPrecondition; closing again is OK.
   Status Close() { return session_->Close(); }
   bool closed() const { return session_->closed(); }
-  bool owned_by_this_process() const { return session_->owned_by_this_process(); }
 
  private:
   struct Group {

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/table/store_registry.h"
 
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -23,16 +28,21 @@ StatusOr<std::string> CanonicalPath(const std::string& directory) {
 }
 
 template <typename T>
+std::string Shown(const std::optional<T>& value) {
+  std::ostringstream text;
+  if (value) {
+    text << std::boolalpha << *value;
+  } else {
+    text << "none";
+  }
+  return text.str();
+}
+
+template <typename T>
 Status CheckOption(const char* name, const std::optional<T>& has, const std::optional<T>& asked) {
   if (!asked || asked == has) return Status();
-  std::ostringstream has_text;
-  if (has) {
-    has_text << *has;
-  } else {
-    has_text << "none";
-  }
-  return InvalidArgument("it is already open in this process with ", name, "=", has_text.str(),
-                         ", asked for ", name, "=", *asked, "; use the open store, or close it first");
+  return InvalidArgument("it is already open in this process with ", name, "=", Shown(has), ", asked for ",
+                         name, "=", Shown(asked), "; use the open store, or close it first");
 }
 
 std::optional<std::string> Name(const std::optional<Durability>& durability) {
@@ -57,10 +67,12 @@ StatusOr<std::unique_ptr<Store>> OpenStore(const std::string& path, const StoreO
   return Store::Open(path, options, std::move(storage), Clock::System());
 }
 
-Status InheritedThroughFork(const std::string& path) {
-  return FailedPrecondition("open store '", path,
-                            "': it was open in the process this one was forked from; open ",
-                            "it in a process started afresh (multiprocessing start method 'spawn')");
+// RocksDB's static objects wait for their threads when they are destroyed. A child forked from process
+// `owner` has no such threads and would wait for ever, so it ends here, before they are destroyed.
+void EndForkedChild(int exit_status, void* owner) {
+  if (getpid() == static_cast<pid_t>(reinterpret_cast<intptr_t>(owner))) return;
+  std::fflush(nullptr);
+  _exit(exit_status);
 }
 
 }  // namespace
@@ -68,6 +80,14 @@ Status InheritedThroughFork(const std::string& path) {
 StoreRegistry& StoreRegistry::Global() {
   static StoreRegistry* const registry = new StoreRegistry;  // leaked: stores may retire until the very end
   return *registry;
+}
+
+Status StoreRegistry::CheckProcess(const std::string& path) const {
+  const pid_t owner = pid_.load();
+  if (owner == 0 || owner == getpid()) return Status();
+  return FailedPrecondition("open store '", path, "': process ", getpid(), " was forked from process ", owner,
+                            " after that had opened stores; open it in a process started afresh ",
+                            "(multiprocessing start method 'spawn')");
 }
 
 void StoreRegistry::FindLocked(const std::string& path, std::unique_lock<std::mutex>& lock,
@@ -84,33 +104,39 @@ StatusOr<std::shared_ptr<Store>> StoreRegistry::Open(const std::string& director
                                                      const StoreOptions& options) {
   DAMO_RETURN_IF_ERROR(options.Validate());
   DAMO_ASSIGN_OR_RETURN(const std::string path, CanonicalPath(directory));
+  DAMO_RETURN_IF_ERROR(CheckProcess(path));  // before the lock: in a forked child it may be held for ever
+  pid_ = getpid();
   std::shared_ptr<Store> standing;
   // I/O under the lock on purpose: two callers that open one directory must not race for its RocksDB lock.
   std::unique_lock<std::mutex> lock(mutex_);
   FindLocked(path, lock, &standing);
-  if (standing != nullptr && !standing->owned_by_this_process()) return InheritedThroughFork(path);
   if (standing != nullptr && !standing->closed()) {
     DAMO_RETURN_IF_ERROR(
         CheckShareable(standing->options(), options).WithContext(StrCat("open store '", path, "'")));
     return standing;
   }
-  DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Store> opened, OpenStore(path, options));
-  std::shared_ptr<Store> store(opened.release(), [this](Store* last) { Retire(last); });
+  StatusOr<std::unique_ptr<Store>> opened = OpenStore(path, options);
+  // Only now that RocksDB's static objects exist: what is registered last is run first.
+  static const int registered = on_exit(EndForkedChild, reinterpret_cast<void*>(intptr_t{getpid()}));
+  (void)registered;
+  if (!opened.ok()) return opened.status();
+  std::shared_ptr<Store> store(opened->release(), [this](Store* last) { Retire(last); });
   entries_[path] = Entry{store.get(), store};
   return store;
 }
 
 StatusOr<std::shared_ptr<Store>> StoreRegistry::Find(const std::string& directory) {
   DAMO_ASSIGN_OR_RETURN(const std::string path, CanonicalPath(directory));
+  DAMO_RETURN_IF_ERROR(CheckProcess(path));
   std::shared_ptr<Store> store;
   std::unique_lock<std::mutex> lock(mutex_);
   FindLocked(path, lock, &store);
-  if (store != nullptr && !store->owned_by_this_process()) return InheritedThroughFork(path);
   if (store == nullptr || store->closed()) return NotFound("store '", path, "' is not open in this process");
   return store;
 }
 
 void StoreRegistry::Retire(Store* store) {
+  if (pid_ != getpid()) return;  // leaked on purpose, as its storage would be: see StoreSession's destructor
   // Closing under the lock on purpose: whoever opens the directory next must find RocksDB's lock released.
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto it = entries_.find(store->directory());
@@ -121,6 +147,7 @@ void StoreRegistry::Retire(Store* store) {
 }
 
 Status StoreRegistry::CloseAll() {
+  if (pid_ != getpid()) return Status();
   std::vector<std::shared_ptr<Store>> stores;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -130,7 +157,6 @@ Status StoreRegistry::CloseAll() {
   }
   Status first;
   for (const auto& store : stores) {
-    if (!store->owned_by_this_process()) continue;
     const Status status = store->Close();
     if (first.ok()) first = status;
   }

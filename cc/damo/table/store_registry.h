@@ -5,6 +5,9 @@
 #ifndef DAMO_TABLE_STORE_REGISTRY_H_
 #define DAMO_TABLE_STORE_REGISTRY_H_
 
+#include <sys/types.h>
+
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <memory>
@@ -25,7 +28,8 @@ class StoreRegistry {
 
   // The store in `directory`, opened if it is not open. One that is open is shared if it satisfies every
   // option set in `options`; else fails, naming option and both values. It closes when the last pointer to it
-  // goes or at Close(), whichever is first. Paths that lead to one directory are one store.
+  // goes or at Close(), whichever is first. Paths that lead to one directory are one store. Fails in a
+  // process forked from one that had opened stores: RocksDB's threads were not forked with it.
   StatusOr<std::shared_ptr<Store>> Open(const std::string& directory, const StoreOptions& options);
 
   // The store in `directory` if it is open in this process; else NotFound.
@@ -41,6 +45,8 @@ class StoreRegistry {
     std::weak_ptr<Store> pointer;
   };
 
+  // Fails if a process that this one was forked from has opened stores.
+  Status CheckProcess(const std::string& path) const;
   // Sets `store` to the open store at `path`, to null if there is none. Waits while one is being closed by
   // its last owner. `store` must outlive `lock`: letting go of a last reference under the lock would deadlock
   // in Retire().
@@ -48,7 +54,8 @@ class StoreRegistry {
   // Takes in the last reference to a store: closes and deletes it.
   void Retire(Store* store);
 
-  std::mutex mutex_;  // guards entries_
+  std::atomic<pid_t> pid_{0};  // the process that opened stores; 0: none yet
+  std::mutex mutex_;           // guards entries_
   std::condition_variable entry_gone_;
   std::map<std::string, Entry> entries_;  // by canonical path
 };

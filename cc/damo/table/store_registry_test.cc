@@ -12,15 +12,10 @@
 #include <vector>
 
 #include "damo/base/test_directory.h"
+#include "damo/base/test_status.h"
 
 namespace damo {
 namespace {
-
-#define ASSERT_OK(expr)                                      \
-  do {                                                       \
-    const Status test_status = (expr);                       \
-    ASSERT_TRUE(test_status.ok()) << test_status.ToString(); \
-  } while (false)
 
 class StoreRegistryTest : public testing::Test {
  protected:

@@ -63,6 +63,8 @@ class StoreSession {
   Status Close();
 
   bool closed() const;
+  // Fails in a process that inherited the session through fork. Takes no lock.
+  Status CheckProcess() const;
   // Whether this process opened the session, rather than inherited it through fork.
   bool owned_by_this_process() const;
 
@@ -72,8 +74,6 @@ class StoreSession {
   }
 
  private:
-  Status CheckProcess() const;
-
   const Settings settings_;
   const pid_t pid_;
   mutable std::shared_mutex mutex_;   // shared by calls under way, exclusive for closing; guards storage_

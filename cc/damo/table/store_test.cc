@@ -10,16 +10,11 @@
 
 #include "damo/base/endian.h"
 #include "damo/base/test_directory.h"
+#include "damo/base/test_status.h"
 #include "damo/storage/rocksdb_storage.h"
 
 namespace damo {
 namespace {
-
-#define ASSERT_OK(expr)                                      \
-  do {                                                       \
-    const Status test_status = (expr);                       \
-    ASSERT_TRUE(test_status.ok()) << test_status.ToString(); \
-  } while (false)
 
 GroupConfig Config(int group, int64_t dim = 2, const std::string& optimizer = "sgd", double gamma = 1.0) {
   GroupConfig config;
