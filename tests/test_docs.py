@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents say is so: their examples run, the tests and files they name exist."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/*.md")])
+
+
+def examples(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+def in_folder(program: str, folder: Path) -> str:
+    """The program with its paths below /tmp moved to `folder`."""
+    moved = program.replace('"/tmp/', f'"{folder}/')
+    assert moved != program
+    return moved
+
+
+def test_first_model_of_the_readme_runs_and_goes_on_when_run_again(tmp_path, run_python: Callable[..., str]):
+    program = in_folder(examples("README.md")[0], tmp_path)
+
+    first, second = (run_python(program).splitlines()[-1] for _ in range(2))
+
+    pattern = r"90 rows, one of them updated (\d+) times"
+    updates = [int(re.fullmatch(pattern, line)[1]) for line in (first, second)]
+    assert updates[1] > updates[0] > 0
+
+
+def test_example_of_the_damo_module_runs(tmp_path, run_python: Callable[..., str]):
+    run_python(in_folder(examples("docs/damo_module.md")[0], tmp_path))
+
+
+def test_example_of_the_row_format_reads_rows(tmp_path, run_python: Callable[..., str]):
+    training = in_folder(examples("README.md")[0].replace("epochs=5", "epochs=1"), tmp_path)
+    run_python(training)
+    reading = in_folder(examples("docs/row_format.md")[0], tmp_path)
+
+    assert run_python(reading + "    print(group, update_num, len(floats))\n").count("\n") == 90
+
+
+def test_every_test_that_design_md_names_exists():
+    names = re.findall(r"`([\w/.]+)::(\w+)`", (ROOT / "docs/design.md").read_text(encoding="utf-8"))
+
+    assert len(names) > 20
+    for file, test in names:
+        assert re.search(rf"\b{test}\b", (ROOT / file).read_text(encoding="utf-8")), f"{file}::{test}"
+
+
+def test_design_md_has_a_test_for_each_contract_of_this_release():
+    rows = re.findall(r"^\| (C\d+) \|.*::.*\|$", (ROOT / "docs/design.md").read_text(encoding="utf-8"), re.M)
+
+    assert rows == ["C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C11", "C14"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
