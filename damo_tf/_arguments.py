@@ -27,6 +27,14 @@ def check_int(name: str, value: Any, low: int, high: int | None, *, optional: bo
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
 
 
+def check_positive(name: str, value: Any) -> None:
+    """Raises unless `value` is a finite number > 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"`{name}` must be a number > 0. Received: {name}={value!r} of {type(value)}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be a finite number > 0. Received: {name}={value}")
+
+
 def check_padding_key(padding_key: Any) -> int | None:
     """`padding_key` in [0, 2**64); a negative one stands for its bits. Raises if it is not a key."""
     check_int("padding_key", padding_key, -(1 << 63), 1 << 64, optional=True)
@@ -35,7 +43,7 @@ def check_padding_key(padding_key: Any) -> int | None:
 
 def check_missing(missing: Any) -> Literal["initial", "zeros"]:
     """`missing`, if it is one of the two words it may be."""
-    if missing not in ("initial", "zeros"):
+    if not isinstance(missing, str) or missing not in ("initial", "zeros"):
         raise ValueError(f"`missing` must be 'initial' or 'zeros'. Received: missing={missing!r}")
     return cast(Literal["initial", "zeros"], missing)
 
@@ -44,7 +52,10 @@ def check_path(name: str, path: Any) -> str:
     """`path` as a str. Raises if it is not a path."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`{name}` must be a path. Received: {name}={path!r} of {type(path)}")
-    return os.fspath(cast("str | os.PathLike[str]", path))
+    text = os.fsdecode(cast("str | os.PathLike[str]", path))
+    if "\0" in text:
+        raise ValueError(f"`{name}` must be a path without zero bytes. Received: {name}={text!r}")
+    return text
 
 
 def as_keys(keys: npt.ArrayLike) -> npt.NDArray[np.uint64]:

@@ -45,6 +45,23 @@ def lookup(
     return embeddings, probe
 
 
+@tf.custom_gradient
+def with_loss_scale(embeddings: tf.Tensor, probe: tf.Tensor, loss_scale: tf.Tensor) -> Any:
+    """`embeddings`, and `loss_scale` as the gradient of the probe, which then needs no other.
+
+    Args:
+        embeddings: as `lookup` returned them.
+        probe: likewise.
+        loss_scale: float32 scalar, what the loss is multiplied by; the number of replicas left aside.
+    """
+
+    def gradient(embeddings_gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return embeddings_gradient, loss_scale / float(num_replicas), None
+
+    return tf.identity(embeddings), gradient
+
+
 def apply_gradients(
     table: tf.Tensor,
     keys: tf.Tensor,

@@ -88,8 +88,8 @@ class Store:
         read_only: bool = False,
         seed: int | None = 0,
     ) -> None:
-        check_int("ttl_seconds", ttl_seconds, 1, None, optional=True)
-        check_int("memory_budget", memory_budget, 1, None)
+        check_int("ttl_seconds", ttl_seconds, 1, 1 << 63, optional=True)
+        check_int("memory_budget", memory_budget, 1, 1 << 63)
         check_int("seed", seed, 0, 1 << 64, optional=True)
         if not isinstance(durability, str):
             raise TypeError(f"`durability` must be a str. Received: durability={durability!r}")
@@ -159,7 +159,7 @@ class Store:
                 values.
         """
         check_int("group", group, 0, 256)
-        check_int("dim", dim, 1, None)
+        check_int("dim", dim, 1, 65537)
         self._storage.add_group(group, dim, initializers.get(initializer), optimizers.get(optimizer))
 
     def stats(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class Store:
         """
         check_int("group", group, 0, 256)
         check_int("key", key, -(1 << 63), 1 << 64)
-        fields = self._storage.row(group, key % (1 << 64))
+        fields = self._storage.row(group, int(key) % (1 << 64))
         return None if fields is None else Row(**fields)
 
     def lookup(
@@ -255,7 +255,8 @@ class Store:
                 f"`gradients` must have shape keys.shape + (dim,) = {expected}. "
                 f"Received shape: {values.shape}"
             )
-        values = np.ascontiguousarray(values, np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite: skipped and counted
+            values = np.ascontiguousarray(values, np.float32)
         self._storage.apply_gradients(
             group, array.reshape(-1), values.reshape(-1), padding_key=check_padding_key(padding_key)
         )

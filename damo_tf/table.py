@@ -52,14 +52,15 @@ class Table(tf.saved_model.experimental.TrackableResource):
 def _set_handle_data(handle: tf.Tensor) -> None:
     """Gives an eager handle the shape-and-type record that TensorFlow copies along function boundaries.
 
-    Without one, a persistent or nested tape around a `tf.function` raises. TensorFlow has no public way
-    to set it; tests/test_gradient_modes.py pins this use of a private field.
+    TensorFlow makes zeros of this shape as the handle's gradient where a persistent or nested tape
+    surrounds a `tf.function`, or any tape a `tf.while_loop`; without a record, or with an unknown shape,
+    it raises. There is no public way to set it; tests/test_gradient_modes.py pins this use of a private
+    field.
     """
     handle_data = cpp_shape_inference_pb2.CppShapeInferenceResult.HandleData()
     handle_data.is_set = True
-    entry = handle_data.shape_and_type.add()
-    entry.dtype = types_pb2.DT_FLOAT
-    entry.shape.unknown_rank = True
+    scalar = handle_data.shape_and_type.add()  # its shape, left empty, is that of a scalar
+    scalar.dtype = types_pb2.DT_FLOAT
     handle._handle_data = handle_data
 
 

@@ -14,7 +14,6 @@
 #include "ops/table_resource.h"
 #include "ops/tf_status.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor_shape.h"
 
 namespace damo::ops {
@@ -26,7 +25,6 @@ using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
-using TablePtr = tensorflow::core::RefCountPtr<TableResource>;
 
 absl::StatusOr<std::optional<uint64_t>> PaddingKeyAttr(OpKernelConstruction* ctx) {
   std::vector<int64_t> padding_key;
@@ -78,8 +76,7 @@ class EmbeddingLookupOp final : public OpKernel {
 
  private:
   absl::Status Lookup(OpKernelContext* ctx) const {
-    TablePtr resource;
-    TF_RETURN_IF_ERROR(LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &resource));
+    TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
     const EmbeddingTable& table = resource->table();
     if (table.dim() != dim_) {
       return absl::InvalidArgumentError(StrCat("`dim` must be the table's, ", table.dim(), " in ",
@@ -120,8 +117,7 @@ class EmbeddingApplyGradientsOp final : public OpKernel {
 
  private:
   absl::Status Apply(OpKernelContext* ctx) const {
-    TablePtr resource;
-    TF_RETURN_IF_ERROR(LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &resource));
+    TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
     EmbeddingTable& table = resource->table();
     const Tensor& keys = ctx->input(1);
     const Tensor& gradients = ctx->input(2);

@@ -7,7 +7,6 @@
 #include "ops/tf_status.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_handle.h"
-#include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor_shape.h"
 
 namespace damo::ops {
@@ -46,7 +45,7 @@ class TableHandleOp final : public OpKernel {
       }
       StatusOr<TableResource*> resource = NewTableResource(directory.scalar<tstring>()(), group_);
       if (!resource.ok()) return ToAbslStatus(resource.status());
-      const auto handle = ResourceHandle::MakeRefCountingHandle(*resource, ctx->device()->name());
+      const ResourceHandle handle = MakeTableHandle(*resource, ctx->device()->name());
       Tensor* output = nullptr;
       TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &output));
       output->scalar<ResourceHandle>()() = handle;
@@ -64,8 +63,7 @@ class TableSizeOp final : public OpKernel {
 
   void Compute(OpKernelContext* ctx) override {
     RunKernel(ctx, [&]() -> absl::Status {
-      tensorflow::core::RefCountPtr<TableResource> resource;
-      TF_RETURN_IF_ERROR(LookupResource(ctx, tensorflow::HandleFromInput(ctx, 0), &resource));
+      TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
       const StatusOr<int64_t> size = resource->table().Size();
       if (!size.ok()) return ToAbslStatus(size.status());
       Tensor* output = nullptr;

@@ -45,6 +45,9 @@ void PyOptimizer::Call(const py::object& weights_object, const py::object& gradi
     throw py::value_error(StrCat("`gradients` must have the size of `weights`, ", weights.size(),
                                  ". Received: ", gradients.size()));
   }
+  if (gradients.data() < weights.end() && weights.data() < gradients.end()) {
+    throw py::value_error("`gradients` must not share memory with `weights`, which are updated in place");
+  }
   if (step < 1) throw py::value_error(StrCat("`step` must be >= 1, the first step. Received: step=", step));
   const size_t slot_floats = weights.size() * optimizer_->slot_names().size();
   if (step == 1 || slots_.size() != slot_floats) slots_.assign(slot_floats, 0.0f);

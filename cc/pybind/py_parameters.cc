@@ -3,27 +3,44 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace damo::python {
 namespace {
 
 namespace py = pybind11;
 
-Parameters::Value ValueArgument(const std::string& key, const py::handle& value) {
-  if (py::isinstance<py::bool_>(value)) return value.cast<bool>();
-  if (py::isinstance<py::str>(value)) return value.cast<std::string>();
-  if (PyIndex_Check(value.ptr()) != 0) {  // int and NumPy's integers
-    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-    if (!index) throw py::error_already_set();
-    const int64_t number = PyLong_AsLongLong(index.ptr());
-    if (number == -1 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    return number;
+// NumPy's bool is none of Python's kinds of number.
+bool IsBool(const py::handle& value) {
+  const std::string_view type = Py_TYPE(value.ptr())->tp_name;
+  return py::isinstance<py::bool_>(value) || type == "numpy.bool" || type == "numpy.bool_";
+}
+
+// The int64 that `value`, an int or one of NumPy's integers, stands for; nullopt if it stands for none.
+std::optional<int64_t> IntegerArgument(const std::string& key, const py::handle& value) {
+  if (PyIndex_Check(value.ptr()) == 0) return std::nullopt;
+  const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) {  // an array, say
+    PyErr_Clear();
+    return std::nullopt;
   }
+  int overflow = 0;
+  const int64_t number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow == 0) return number;
+  throw py::value_error(StrCat("parameter '", key, "' must fit in 64 bits. Received: ", key, "=",
+                               std::string(py::repr(value))));
+}
+
+Parameters::Value ValueArgument(const std::string& key, const py::handle& value) {
+  if (IsBool(value)) return value.cast<bool>();
+  if (py::isinstance<py::str>(value)) return value.cast<std::string>();
+  if (const std::optional<int64_t> integer = IntegerArgument(key, value)) return *integer;
   if (PyFloat_Check(value.ptr()) != 0 || py::hasattr(value, "__float__")) {  // float and NumPy's floats
     const double number = PyFloat_AsDouble(value.ptr());
-    if (number == -1.0 && PyErr_Occurred() != nullptr) throw py::error_already_set();
-    return number;
+    if (PyErr_Occurred() == nullptr) return number;
+    PyErr_Clear();
   }
   throw py::type_error(StrCat("parameter '", key, "' must be a bool, int, float or str. Received: ", key, "=",
                               std::string(py::repr(value))));

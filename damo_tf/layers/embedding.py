@@ -4,7 +4,7 @@
 import os
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,13 @@ import keras
 import tensorflow as tf
 
 from damo_tf import initializers, ops, optimizers
-from damo_tf._arguments import check_int, check_missing, check_padding_key, check_path
+from damo_tf._arguments import (
+    check_int,
+    check_missing,
+    check_padding_key,
+    check_path,
+    check_positive,
+)
 from damo_tf.store import Store
 from damo_tf.table import Table, get_table
 
@@ -100,6 +106,7 @@ class Embedding(keras.layers.Layer):
         self._store: Store | None = store if isinstance(store, Store) else None
         self._directory = store.directory if isinstance(store, Store) else check_path("store", store)
         self._frozen_depth = 0
+        self._loss_scale: float | Callable[[], Any] | None = None
 
     @property
     def store(self) -> Store:
@@ -107,6 +114,24 @@ class Embedding(keras.layers.Layer):
         if self._store is None:
             self._store = Store.attach(self._directory)
         return self._store
+
+    @property
+    def loss_scale(self) -> float | Callable[[], Any] | None:
+        """What the loss is multiplied by before gradients are taken; rows get them divided by it.
+
+        `None`, the default: the layer finds out by itself, through `model.losses`, which `fit` adds to
+        the loss. Set it for a loop of your own that scales the loss and leaves `model.losses` out, and
+        for a model that calls the layer inside `tf.cond`, `tf.while_loop` or `tf.recompute_grad`, from
+        where `model.losses` cannot take anything. A number > 0, or a function without arguments that is
+        called with the layer: `layer.loss_scale = lambda: optimizer.dynamic_scale`.
+        """
+        return self._loss_scale
+
+    @loss_scale.setter
+    def loss_scale(self, loss_scale: float | Callable[[], Any] | None) -> None:
+        if loss_scale is not None and not callable(loss_scale):
+            check_positive("loss_scale", loss_scale)
+        self._loss_scale = loss_scale
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -189,8 +214,11 @@ class Embedding(keras.layers.Layer):
             padding_key=self.padding_key,
             missing=self.missing,
         )
-        if trains:
+        if trains and self._loss_scale is None:
             self.add_loss(probe)
+        elif trains:
+            scale = self._loss_scale() if callable(self._loss_scale) else self._loss_scale
+            embeddings = ops.with_loss_scale(embeddings, probe, tf.cast(scale, tf.float32))
         return embeddings
 
     def _lookup_together(self, keys: list[tf.Tensor], trains: bool) -> list[tf.Tensor]:
@@ -231,8 +259,10 @@ _warned_tables: weakref.WeakSet[Table] = weakref.WeakSet()
 
 
 def _check_ids(ids: Any) -> None:
-    if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)):
-        raise TypeError(f"ids must be a dense tensor. Received: {type(ids)}")
+    if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or (
+        isinstance(ids, keras.KerasTensor) and (ids.sparse or ids.ragged)
+    ):
+        raise TypeError(f"ids must be a dense tensor. Received: {ids!r}")
     dtype = keras.backend.standardize_dtype(ids.dtype)
     if "int" not in dtype:
         raise TypeError(f"ids must be integers; floats cannot hold 64 bits. Received dtype: {dtype}")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of a store as plain values, to be compared bit by bit."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from oracles import OracleTable, as_keys
+
+
+def rows_of(store: Any, group: int, keys: Iterable[int]) -> dict[int, tuple | None]:
+    """Everything that is stored of each key, as comparable values; `None` where there is no row."""
+    rows = {}
+    for key in as_keys(list(keys)).tolist():
+        row = store.row(group, key)
+        rows[key] = row and (
+            row.update_time,
+            row.update_num,
+            row.weights.tobytes(),
+            {name: values.tobytes() for name, values in row.slots.items()},
+        )
+    return rows
+
+
+def step_of(store: Any, group: int = 0) -> int:
+    """The number of apply calls that a group has had."""
+    return store.stats()["groups"][group]["step"]
+
+
+def assert_rows_equal(store: Any, oracle: OracleTable) -> None:
+    """Asserts that the oracle's group has the oracle's rows, bit for bit, no others, and its step."""
+    assert step_of(store, oracle.group) == oracle.global_step
+    for key, expected in oracle.rows.items():
+        actual = store.row(oracle.group, key)
+        assert actual is not None, f"key {key} has no row"
+        assert actual.update_num == expected.update_num
+        assert list(actual.slots) == list(expected.slots)
+        np.testing.assert_array_equal(bits(actual.weights), bits(expected.weights), f"key {key}")
+        for name, values in expected.slots.items():
+            np.testing.assert_array_equal(bits(actual.slots[name]), bits(values), f"{key}: {name}")
+    assert store.size(oracle.group) == len(oracle.rows)
+
+
+def bits(floats: Any) -> np.ndarray:
+    """float32 values as their bits: tells -0 from 0; every NaN is the same one."""
+    values = np.array(floats, np.float32, ndmin=1)
+    values[np.isnan(values)] = np.nan
+    return values.view(np.uint32)
