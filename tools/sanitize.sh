@@ -9,7 +9,8 @@ set -euo pipefail
 readonly SANITIZERS=$1 BUILD_DIR=$2
 here=$(cd "$(dirname "$0")" && pwd)
 
-cmake -S cc -B "$BUILD_DIR" -G Ninja -DDAMO_BUILD_TESTS=ON "-DDAMO_SANITIZE=$SANITIZERS"
+# shellcheck disable=SC2086 # CMAKE_ARGS is a list of words
+cmake -S cc -B "$BUILD_DIR" -G Ninja -DDAMO_BUILD_TESTS=ON "-DDAMO_SANITIZE=$SANITIZERS" ${CMAKE_ARGS:-}
 cmake --build "$BUILD_DIR" --target damo_core_test
 
 run=()

@@ -22,7 +22,7 @@ ls -l dist
 wheel=$(realpath dist/*.whl)
 readonly wheel
 "$PYTHON" -m venv "$WORK/venv"
-"$WORK/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c requirements/dev.txt "$wheel[cpu]"
+"$WORK/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c requirements/dev.txt "${wheel}[cpu]"
 cp tests/wheel_smoke.py "$WORK/elsewhere/"
 cd "$WORK/elsewhere"
 TF_CPP_MIN_LOG_LEVEL=2 ../venv/bin/python wheel_smoke.py
