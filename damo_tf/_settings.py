@@ -6,7 +6,9 @@ engine's parameter names. The engine checks the values.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar, Self, TypeAlias
 
 Parameters: TypeAlias = dict[str, bool | int | float | str]
@@ -49,3 +51,46 @@ class Settings:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """The object that `get_config` described."""
         return cls(**config)
+
+
+def to_parameters(
+    kind: str, value: Any, ours: type[Settings], theirs: type, from_keras: Callable[[Any], Settings]
+) -> Parameters:
+    """The engine's parameters of an optimizer or initializer, however it is given; not yet checked.
+
+    Args:
+        kind: `"optimizer"` or `"initializer"`, for the message.
+        value: a name, a dict of parameters, an object of ours, or one of Keras.
+        ours: base class of our objects.
+        theirs: base class of Keras's.
+        from_keras: makes our equivalent of Keras's object; raises ValueError if there is none.
+
+    Raises:
+        TypeError: `value` is none of these.
+    """
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, theirs):
+        value = from_keras(value)
+    if isinstance(value, ours):
+        return value.parameters()
+    if isinstance(value, dict):
+        return value
+    raise TypeError(
+        f"`{kind}` must be a name, a dict, a `damo_tf.{kind}s` object or a Keras {kind}. "
+        f"Received: {kind}={value!r} of {type(value)}"
+    )
+
+
+def keras_name(kind: str, value: Any, module: ModuleType, known: Iterable[str]) -> str:
+    """The name of a Keras object's class, if it is one of `known` and not a class derived from it.
+
+    Raises:
+        ValueError: it is another class; the message lists `known`.
+    """
+    name = type(value).__name__
+    if name in known and type(value) is getattr(module, name):
+        return name
+    raise ValueError(
+        f"Keras {kind} `{name}` has no equivalent for rows; those that have: {', '.join(sorted(known))}"
+    )

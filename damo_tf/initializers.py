@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import damo
 import keras
 
-from damo_tf._settings import Parameters, Settings
+from damo_tf._settings import Parameters, Settings, keras_name, to_parameters
 
 
 @dataclass(frozen=True)
@@ -124,18 +124,10 @@ def get(initializer: Any) -> Parameters:
             without equivalent.
         TypeError: none of the above kinds.
     """
-    if isinstance(initializer, str):
-        initializer = {"name": initializer}
-    elif isinstance(initializer, keras.initializers.Initializer):
-        initializer = _from_keras(initializer).parameters()
-    elif isinstance(initializer, Initializer):
-        initializer = initializer.parameters()
-    if not isinstance(initializer, dict):
-        raise TypeError(
-            "`initializer` must be a name, a dict, a `damo_tf.initializers` object or a Keras "
-            f"initializer. Received: initializer={initializer!r} of {type(initializer)}"
-        )
-    return damo.PyInitializer(initializer).parameters
+    parameters = to_parameters(
+        "initializer", initializer, Initializer, keras.initializers.Initializer, _from_keras
+    )
+    return damo.PyInitializer(parameters).parameters
 
 
 #: Keras class name to our class; settings other than the seed have the same names here.
@@ -149,9 +141,6 @@ _KERAS_EQUIVALENTS: dict[str, type[Initializer]] = {
 
 
 def _from_keras(initializer: keras.initializers.Initializer) -> Initializer:
-    name = type(initializer).__name__
-    if name not in _KERAS_EQUIVALENTS or type(initializer) is not getattr(keras.initializers, name):
-        known = ", ".join(sorted(_KERAS_EQUIVALENTS))
-        raise ValueError(f"Keras initializer `{name}` has no equivalent for rows; those that have: {known}")
+    name = keras_name("initializer", initializer, keras.initializers, _KERAS_EQUIVALENTS)
     config = {k: v for k, v in initializer.get_config().items() if k != "seed"}
     return _KERAS_EQUIVALENTS[name].from_config(config)

@@ -13,7 +13,7 @@ import damo
 import keras
 import numpy as np
 
-from damo_tf._settings import Parameters, Settings
+from damo_tf._settings import Parameters, Settings, keras_name, to_parameters
 
 
 @dataclass(frozen=True)
@@ -219,18 +219,8 @@ def get(optimizer: Any) -> Parameters:
             without equivalent.
         TypeError: none of the above kinds.
     """
-    if isinstance(optimizer, str):
-        optimizer = {"name": optimizer}
-    elif isinstance(optimizer, keras.optimizers.Optimizer):
-        optimizer = _from_keras(optimizer).parameters()
-    elif isinstance(optimizer, Optimizer):
-        optimizer = optimizer.parameters()
-    if not isinstance(optimizer, dict):
-        raise TypeError(
-            "`optimizer` must be a name, a dict, a `damo_tf.optimizers` object or a Keras optimizer. "
-            f"Received: optimizer={optimizer!r} of {type(optimizer)}"
-        )
-    return damo.PyOptimizer(optimizer).parameters
+    parameters = to_parameters("optimizer", optimizer, Optimizer, keras.optimizers.Optimizer, _from_keras)
+    return damo.PyOptimizer(parameters).parameters
 
 
 #: Settings of every Keras optimizer that act on whole gradients or variables, and their neutral values.
@@ -299,10 +289,7 @@ _KERAS_EQUIVALENTS: dict[str, tuple[type[Optimizer], dict[str, tuple[str, float]
 
 
 def _from_keras(optimizer: keras.optimizers.Optimizer) -> Optimizer:
-    name = type(optimizer).__name__
-    if name not in _KERAS_EQUIVALENTS or type(optimizer) is not getattr(keras.optimizers, name):
-        known = ", ".join(sorted(_KERAS_EQUIVALENTS))
-        raise ValueError(f"Keras optimizer `{name}` has no equivalent for rows; those that have: {known}")
+    name = keras_name("optimizer", optimizer, keras.optimizers, _KERAS_EQUIVALENTS)
     ours, carried, neutral = _KERAS_EQUIVALENTS[name]
     config = optimizer.get_config()
     for setting, allowed in {**_COMMON_NEUTRAL, **neutral}.items():
