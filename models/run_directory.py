@@ -71,9 +71,7 @@ class RunDirectory:
         """
         try:
             self.dense.mkdir(exist_ok=True)
-            self._recipe.write_text(
-                json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8"
-            )
+            self._recipe.write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise self._error(f"{error.strerror}: {error.filename}") from error
 
