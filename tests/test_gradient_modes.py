@@ -343,6 +343,11 @@ def test_each_gradient_of_a_persistent_tape_is_a_step(store, batches):
     assert_rows_equal(store, oracle)
 
 
+def test_gradient_of_the_dense_part_of_a_function_is_a_step(store, batches):
+    train_dense_part_only(embedding(store), batches)
+    assert_rows_equal(store, batches.oracle(optimizer=ADAM))
+
+
 def gradient_penalty(layer, ids, weight):
     """A loss and its gradient, then the gradient of a loss that depends on that gradient."""
     with tf.GradientTape() as outer:
@@ -369,8 +374,19 @@ def test_frozen_lets_no_gradient_of_nested_tapes_through(store, batches):
 # ---- Freezing ----
 
 
+def train_dense_part_only(layer, batches):
+    """Asks for the gradient of a dense variable in the function that looks up."""
+    dense = tf.Variable(1.0)
+    forward = tf.function(lambda ids: layer(ids) * dense)
+    for ids, gradients in batches:
+        with tf.GradientTape() as tape:
+            loss = weighted_sum(gradients, forward(ids))
+        tape.gradient(loss, dense)
+
+
 def train_frozen_by_trainable(layer, batches):
     layer.trainable = False
+    train_dense_part_only(layer, batches)
     fit(layer, batches)
 
 

@@ -7,10 +7,10 @@ Run on purpose outside pytest: it needs nothing but damo_tf, TensorFlow and NumP
 import tempfile
 from pathlib import Path
 
+import damo
 import keras
 import numpy as np
 
-import damo
 import damo_tf
 
 SITE_PACKAGES = Path(damo_tf.__file__).parent.parent
@@ -34,6 +34,7 @@ def train(store: damo_tf.Store) -> None:
     """Fits a click that depends on the id alone."""
     model = keras.Sequential(
         [
+            keras.Input((1,), dtype="int64"),
             damo_tf.Embedding(4, store=store, optimizer={"name": "adam", "gamma": 0.1}),
             keras.layers.Flatten(),
             keras.layers.Dense(1, activation="sigmoid"),

@@ -52,6 +52,7 @@ Status StoreSession::Close() {
 }
 
 bool StoreSession::closed() const {
+  if (!owned_by_this_process()) return true;
   const std::shared_lock<std::shared_mutex> lock(mutex_);
   return storage_ == nullptr;
 }

@@ -62,6 +62,7 @@ class StoreSession {
   // Waits for calls under way, then closes the storage. Closing again is OK. In a forked child: fails.
   Status Close();
 
+  // In a forked child, where nothing can be done with it: true.
   bool closed() const;
   // Fails in a process that inherited the session through fork. Takes no lock.
   Status CheckProcess() const;
