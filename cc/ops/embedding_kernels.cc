@@ -130,8 +130,9 @@ class EmbeddingApplyGradientsOp final : public OpKernel {
     }
     const auto loss_scale = ScalarInput(ctx, 3, "loss_scale");
     TF_RETURN_IF_ERROR(loss_scale.status());
-    if (!std::isfinite(*loss_scale)) {
-      return absl::InvalidArgumentError(StrCat("`loss_scale` must be finite. Received: ", *loss_scale));
+    if (!std::isfinite(*loss_scale) || (*loss_scale != 0.0f && !std::isfinite(1.0f / *loss_scale))) {
+      return absl::InvalidArgumentError(
+          StrCat("`loss_scale` must be finite and its reciprocal, too. Received: ", *loss_scale));
     }
     const bool scaled = *loss_scale != 0.0f && *loss_scale != 1.0f;
 

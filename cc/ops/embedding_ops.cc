@@ -74,7 +74,7 @@ Takes one optimizer step on the row of each distinct key. Gradients of equal key
 table: Scalar. Handle to the table.
 keys: Any shape. The bits of uint64 keys.
 gradients: Shape keys.shape + [dim].
-loss_scale: Scalar. Gradients are divided by it; 0 stands for 1.
+loss_scale: Scalar. Gradients are multiplied by its reciprocal; 0 stands for 1.
 token: Scalar, 0; NaN if `loss_scale` is not 1 and a gradient was not finite, so that a loss-scaling optimizer sees
   the overflow. Rows with such gradients are left alone.
 padding_key: At most one key, as int64 bits, that is left out.

@@ -21,8 +21,9 @@ using tensorflow::Tensor;
 using tensorflow::tstring;
 
 StatusOr<TableResource*> NewTableResource(const std::string& directory, int64_t group) {
-  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<Store> store,
-                        StoreRegistry::Global().Open(directory, StoreOptions()));
+  StoreOptions options;
+  options.create_if_missing = false;
+  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<Store> store, StoreRegistry::Global().Open(directory, options));
   DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table, store->Table(group));
   return new TableResource(std::move(store), std::move(table));
 }

@@ -53,6 +53,10 @@ inline tensorflow::ResourceHandle MakeTableHandle(TableResource* table, const st
 
 // The table that input `index` of the running kernel is a handle to.
 inline absl::StatusOr<TablePtr> TableInput(tensorflow::OpKernelContext* ctx, int index) {
+  if (!tensorflow::TensorShapeUtils::IsScalar(ctx->input(index).shape())) {
+    return absl::InvalidArgumentError(
+        StrCat("`table` must be a scalar. Received shape: ", ctx->input(index).shape().DebugString()));
+  }
   tensorflow::core::RefCountPtr<tensorflow::Var> variable;
   TF_RETURN_IF_ERROR(LookupResource(ctx, tensorflow::HandleFromInput(ctx, index), &variable));
   const tensorflow::tf_shared_lock lock(*variable->mu());

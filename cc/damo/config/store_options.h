@@ -45,6 +45,9 @@ struct StoreOptions {
   // Seed of the initial values of all rows. Fixed when the store is created. Default: 0.
   std::optional<uint64_t> seed;
 
+  // Whether a directory that is absent or empty becomes a new store; else opening it fails with NotFound.
+  bool create_if_missing = true;
+
   static constexpr int64_t kMinMemoryBudget = int64_t{4} << 20;
   static constexpr int64_t kDefaultMemoryBudget = int64_t{1} << 30;
 

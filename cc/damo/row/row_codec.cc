@@ -13,6 +13,9 @@ constexpr size_t kKeyOffset = 8;          // int64, the bits of the uint64
 constexpr size_t kUpdateTimeOffset = 16;  // int64
 constexpr size_t kUpdateNumOffset = 24;   // int64
 
+// More than can be counted in the life of a machine; adding 1 never overflows.
+constexpr int64_t kMaxUpdates = int64_t{1} << 62;
+
 }  // namespace
 
 void EncodeRowHeader(const RowHeader& header, char* row) {
@@ -41,8 +44,12 @@ StatusOr<RowHeader> DecodeRowHeader(std::string_view row, const RowLayout& layou
   header.update_time = LoadLittleEndian<int64_t>(bytes + kUpdateTimeOffset);
   header.update_num = LoadLittleEndian<int64_t>(bytes + kUpdateNumOffset);
   if (header.key != key) return DataLoss("row of key ", key, " says key ", header.key);
-  if (header.update_num < 1) {
-    return DataLoss("row of key ", key, " has update_num ", header.update_num, ", expected >= 1");
+  if (header.update_num < 1 || header.update_num >= kMaxUpdates) {
+    return DataLoss("row of key ", key, " has update_num ", header.update_num, ", expected >= 1 and < ",
+                    kMaxUpdates);
+  }
+  if (header.update_time < 0) {
+    return DataLoss("row of key ", key, " has update_time ", header.update_time, ", expected >= 0");
   }
   return header;
 }

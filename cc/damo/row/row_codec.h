@@ -48,7 +48,7 @@ void EncodeRowHeader(const RowHeader& header, char* row);
 
 // Reads the header of an encoded row of `layout` that was found under (group, key). DataLoss, saying what is
 // and what should be, if the bytes cannot be such a row: wrong size, another group or key inside, a reserved
-// field that is not 0, or no update counted.
+// field that is not 0, or a count or time that cannot be.
 StatusOr<RowHeader> DecodeRowHeader(std::string_view row, const RowLayout& layout, uint8_t group,
                                     uint64_t key);
 

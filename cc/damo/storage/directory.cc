@@ -59,13 +59,15 @@ StatusOr<DirectoryContent> InspectDirectory(const std::string& directory) {
   return DirectoryContent::kNothing;
 }
 
-Status BeginCreation(const std::string& directory) {
+StatusOr<bool> BeginCreation(const std::string& directory) {
   DAMO_RETURN_IF_ERROR(CreateDirectory(directory));
   const fs::path mark = fs::path(directory) / kUnfinishedMark;
-  const int fd = open(mark.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  const int fd = open(mark.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd < 0 && errno == EEXIST) return false;
   if (fd < 0) return FileError("create file", mark, LastError());
   close(fd);
-  return SyncDirectory(directory);
+  DAMO_RETURN_IF_ERROR(SyncDirectory(directory));
+  return true;
 }
 
 Status EndCreation(const std::string& directory) {

@@ -23,8 +23,8 @@ StatusOr<DirectoryContent> InspectDirectory(const std::string& directory);
 
 // Creates the directory, parents included, if absent, and marks it as unfinished, so that a store whose
 // making was cut short is told from a database of someone else's and can be taken up again. Survives power
-// loss.
-Status BeginCreation(const std::string& directory);
+// loss. Returns whether this call made the mark: else another process may be at it.
+StatusOr<bool> BeginCreation(const std::string& directory);
 
 // Removes the mark: the store is complete.
 Status EndCreation(const std::string& directory);

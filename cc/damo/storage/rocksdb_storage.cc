@@ -335,9 +335,14 @@ Status CheckArguments(const std::string& directory, const RocksDbStorageOptions&
 using StorageOr = StatusOr<std::unique_ptr<Storage>>;
 
 StorageOr Create(const std::string& directory, const RocksDbStorageOptions& options) {
-  DAMO_RETURN_IF_ERROR(BeginCreation(directory));
+  DAMO_ASSIGN_OR_RETURN(const bool marked, BeginCreation(directory));
   auto storage = std::make_unique<RocksDbStorage>(directory, options);
-  DAMO_RETURN_IF_ERROR(storage->Open(/*create=*/true));
+  const Status opened = storage->Open(/*create=*/true);
+  if (!opened.ok()) {
+    // Another process was quicker and may be done already: its store must not be taken for unfinished.
+    if (marked && opened.code() == StatusCode::kFailedPrecondition) EndCreation(directory).IgnoreError();
+    return opened;
+  }
   DAMO_RETURN_IF_ERROR(EndCreation(directory));
   return std::unique_ptr<Storage>(std::move(storage));
 }
@@ -367,7 +372,7 @@ StorageOr CheckAndOpen(const std::string& directory, const RocksDbStorageOptions
   if (content == DirectoryContent::kDatabase) {
     return options.read_only ? OpenExistingReadOnly(directory, options) : OpenExisting(directory, options);
   }
-  if (!options.read_only) return Create(directory, options);
+  if (options.create_if_missing && !options.read_only) return Create(directory, options);
   if (content == DirectoryContent::kAbsent) return NotFound("there is no such directory");
   return NotFound("the directory holds no store");
 }

@@ -18,6 +18,7 @@ struct RocksDbStorageOptions {
   int64_t memory_budget = StoreOptions::kDefaultMemoryBudget;
   Durability durability = Durability::kWal;
   bool read_only = false;
+  bool create_if_missing = true;  // not done when read_only
 };
 
 // Opens the database in `directory`, creating directory and database if absent, unless read_only: NotFound.

@@ -39,16 +39,14 @@ class EmbeddingTable::RowBuffer {
  public:
   enum class Outcome : uint8_t { kUpdated, kInserted, kSkipped };
 
-  RowBuffer(const RowLayout& layout, int64_t num_rows, int64_t now_millis)
+  RowBuffer(const RowLayout& layout, int64_t num_rows)
       : layout_(layout),
         stride_((layout.row_bytes() + 7) / 8 * 8),
-        now_millis_(now_millis),
         bytes_(new char[stride_ * num_rows]),
         headers_(num_rows),
         outcomes_(num_rows, Outcome::kUpdated) {}
 
   const RowLayout& layout() const { return layout_; }
-  int64_t now_millis() const { return now_millis_; }
   char* row(int64_t i) { return bytes_.get() + i * stride_; }
   std::string_view bytes(int64_t i) const { return {bytes_.get() + i * stride_, layout_.row_bytes()}; }
   RowHeader& header(int64_t i) { return headers_[i]; }
@@ -68,7 +66,6 @@ class EmbeddingTable::RowBuffer {
  private:
   const RowLayout layout_;
   const size_t stride_;  // a multiple of 8: floats and integers of every row are aligned
-  const int64_t now_millis_;
   const std::unique_ptr<char[]> bytes_;
   std::vector<RowHeader> headers_;
   std::vector<Outcome> outcomes_;
@@ -135,8 +132,10 @@ Status EmbeddingTable::Lookup(Span<const uint64_t> keys, const LookupOptions& op
     if (options.padding_key) std::fill(weights.begin(), weights.end(), 0.0f);
     const UniqueKeys unique(keys, options.padding_key);
     counters_.lookup_keys += unique.size();
+    const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+    const Moment moment{*recipe, session_->settings().clock->NowMillis(), /*learning_rate=*/0};
     return ParallelForStatus(executor, unique.size(), kMinRowsPerBlock, [&](int64_t begin, int64_t end) {
-      return LookupUnique(unique, begin, end, *storage, options, weights);
+      return LookupUnique(unique, begin, end, *storage, options, moment, weights);
     });
   };
   const Status status = lookup();
@@ -145,10 +144,8 @@ Status EmbeddingTable::Lookup(Span<const uint64_t> keys, const LookupOptions& op
 
 Status EmbeddingTable::LookupUnique(const UniqueKeys& unique, int64_t begin, int64_t end,
                                     const Storage& storage, const LookupOptions& options,
-                                    Span<float> weights) const {
+                                    const Moment& moment, Span<float> weights) const {
   const ScopedFloatEnvironment float_environment;
-  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
-  const int64_t now_millis = session_->settings().clock->NowMillis();
   const Span<const uint64_t> keys = unique.keys().subspan(begin, end - begin);
   const size_t weight_bytes = sizeof(float) * dim_;
   return storage.MultiGet(group_, keys, [&](size_t i, std::optional<std::string_view> row) {
@@ -156,14 +153,14 @@ Status EmbeddingTable::LookupUnique(const UniqueKeys& unique, int64_t begin, int
     const Span<float> first = weights.subspan(occurrences[0] * dim_, dim_);
     std::optional<RowHeader> header;
     if (row) {
-      DAMO_ASSIGN_OR_RETURN(header, DecodeLiveRow(*recipe, keys[i], *row, now_millis));
+      DAMO_ASSIGN_OR_RETURN(header, DecodeLiveRow(moment.recipe, keys[i], *row, moment.now_millis));
     }
     if (header) {
       std::memcpy(first.data(), row->data() + kRowHeaderBytes, weight_bytes);
     } else {
       counters_.missing_keys += 1;
       if (options.missing == MissingRow::kInitial) {
-        FillInitial(*recipe, keys[i], first);
+        FillInitial(moment.recipe, keys[i], first);
       } else {
         std::fill(first.begin(), first.end(), 0.0f);
       }
@@ -187,11 +184,13 @@ StatusOr<ApplyResult> EmbeddingTable::ApplyGradients(Span<const uint64_t> keys, 
     // I/O under the lock on purpose: read, compute and write of a row must not interleave with another
     // call's.
     const std::lock_guard<std::mutex> lock(apply_mutex_);
-    RowBuffer rows(recipe->layout, unique.size(), session_->settings().clock->NowMillis());
+    DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe));
+    const Moment moment{*recipe, session_->settings().clock->NowMillis(), learning_rate};
+    RowBuffer rows(recipe->layout, unique.size());
     const auto update = [&](int64_t begin, int64_t end) -> Status {
       const ScopedFloatEnvironment float_environment;
-      DAMO_RETURN_IF_ERROR(LoadRows(unique, begin, end, *storage, *recipe, rows));
-      UpdateRows(unique, begin, end, gradients, options, *recipe, rows);
+      DAMO_RETURN_IF_ERROR(LoadRows(unique, begin, end, *storage, moment, rows));
+      UpdateRows(unique, begin, end, gradients, options, moment, rows);
       return Status();
     };
     DAMO_RETURN_IF_ERROR(ParallelForStatus(executor, unique.size(), kMinRowsPerBlock, update));
@@ -207,19 +206,19 @@ StatusOr<ApplyResult> EmbeddingTable::ApplyGradients(Span<const uint64_t> keys, 
 }
 
 Status EmbeddingTable::LoadRows(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
-                                const GroupRecipe& recipe, RowBuffer& rows) const {
+                                const Moment& moment, RowBuffer& rows) const {
   const Span<const uint64_t> keys = unique.keys().subspan(begin, end - begin);
   return storage.MultiGet(group_, keys, [&](size_t i, std::optional<std::string_view> stored) {
     const int64_t r = begin + static_cast<int64_t>(i);
     std::optional<RowHeader> header;
     if (stored) {
-      DAMO_ASSIGN_OR_RETURN(header, DecodeLiveRow(recipe, keys[i], *stored, rows.now_millis()));
+      DAMO_ASSIGN_OR_RETURN(header, DecodeLiveRow(moment.recipe, keys[i], *stored, moment.now_millis));
     }
     if (header) {
       std::memcpy(rows.row(r), stored->data(), stored->size());
       rows.header(r) = *header;
     } else {
-      FillInitial(recipe, keys[i], rows.layout().Weights(rows.row(r)));
+      FillInitial(moment.recipe, keys[i], rows.layout().Weights(rows.row(r)));
       const Span<float> slots = rows.layout().Slots(rows.row(r));
       std::fill(slots.begin(), slots.end(), 0.0f);
       rows.header(r) = RowHeader{group_, keys[i], 0, 0};
@@ -232,8 +231,7 @@ Status EmbeddingTable::LoadRows(const UniqueKeys& unique, int64_t begin, int64_t
 
 void EmbeddingTable::UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end,
                                 Span<const float> gradients, const ApplyOptions& options,
-                                const GroupRecipe& recipe, RowBuffer& rows) const {
-  const double learning_rate = recipe.LearningRate(step_);
+                                const Moment& moment, RowBuffer& rows) const {
   std::vector<float> sum(dim_);
   for (int64_t r = begin; r < end; ++r) {
     SumGradients(gradients, unique.Occurrences(r), options.gradient_scale, sum);
@@ -243,12 +241,21 @@ void EmbeddingTable::UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t
     }
     RowHeader& header = rows.header(r);
     header.update_num += 1;
-    header.update_time = rows.now_millis();
+    header.update_time = moment.now_millis;
     char* const row = rows.row(r);
     EncodeRowHeader(header, row);
-    recipe.optimizer->Update({learning_rate, header.update_num}, sum, rows.layout().Weights(row),
-                             rows.layout().Slots(row));
+    const Span<float> weights = rows.layout().Weights(row);
+    const Span<float> slots = rows.layout().Slots(row);
+    moment.recipe.optimizer->Update({moment.learning_rate, header.update_num}, sum, weights, slots);
+    if (!AllFinite(weights) || !AllFinite(slots)) rows.outcome(r) = RowBuffer::Outcome::kSkipped;
   }
+}
+
+StatusOr<double> EmbeddingTable::NextLearningRate(const GroupRecipe& recipe) const {
+  const double rate = recipe.LearningRate(step_);
+  if (rate >= 0 && std::isfinite(static_cast<float>(rate))) return rate;
+  return FailedPrecondition("the learning rate must be >= 0 and finite in float32; at step ", step_.load(),
+                            " the schedule gives ", rate);
 }
 
 Status EmbeddingTable::WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
@@ -267,10 +274,10 @@ Status EmbeddingTable::WriteRows(const UniqueKeys& unique, const RowBuffer& rows
 }
 
 StatusOr<std::optional<Row>> EmbeddingTable::GetRow(uint64_t key) const {
-  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   std::optional<Row> result;
   const auto get = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+    const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     const int64_t now_millis = session_->settings().clock->NowMillis();
     const auto visit = [&](size_t /*index*/, std::optional<std::string_view> row) -> Status {
       if (!row) return Status();
@@ -290,10 +297,10 @@ StatusOr<std::optional<Row>> EmbeddingTable::GetRow(uint64_t key) const {
 }
 
 StatusOr<int64_t> EmbeddingTable::Size() const {
-  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   int64_t num_live = 0;
   const auto count = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+    const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     if (!session_->settings().ttl_seconds) {
       num_live = num_rows_;
       return Status();

@@ -47,7 +47,7 @@ struct ApplyOptions {
 struct ApplyResult {
   int64_t num_updated = 0;   // rows that took a step, new ones included
   int64_t num_inserted = 0;  // rows that did not exist before
-  int64_t num_skipped = 0;   // rows left alone because their gradient was not finite
+  int64_t num_skipped = 0;   // rows left alone because their gradient or their next value was not finite
 };
 
 // One row, decoded.
@@ -89,9 +89,10 @@ class EmbeddingTable {
                 Span<float> weights) const;
 
   // Takes one optimizer step on the row of each distinct key. Gradients of equal keys are summed in order of
-  // occurrence; a row that does not exist starts from its initial value; a row whose summed gradient is not
-  // finite is left alone and counted. All rows and the global step become visible and durable at once, or on
-  // failure none. The global step grows by 1 even if no row changed. Gradients are laid out as in Lookup().
+  // occurrence; a row that does not exist starts from its initial value; a row is left alone and counted if
+  // its summed gradient is not finite, or if the step would make a weight or slot so. All rows and the global
+  // step become visible and durable at once, or on failure none. The global step grows by 1 even if no row
+  // changed. Gradients are laid out as in Lookup().
   StatusOr<ApplyResult> ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                        const ApplyOptions& options, Executor& executor);
 
@@ -114,12 +115,20 @@ class EmbeddingTable {
   StatusOr<std::optional<RowHeader>> DecodeLiveRow(const GroupRecipe& recipe, uint64_t key,
                                                    std::string_view row, int64_t now_millis) const;
   void FillInitial(const GroupRecipe& recipe, uint64_t key, Span<float> weights) const;
+  // What one call knows from its start to its end, however it is split.
+  struct Moment {
+    const GroupRecipe& recipe;
+    int64_t now_millis;
+    double learning_rate;  // of an apply call
+  };
   Status LookupUnique(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
-                      const LookupOptions& options, Span<float> weights) const;
+                      const LookupOptions& options, const Moment& moment, Span<float> weights) const;
   Status LoadRows(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
-                  const GroupRecipe& recipe, RowBuffer& rows) const;
+                  const Moment& moment, RowBuffer& rows) const;
   void UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end, Span<const float> gradients,
-                  const ApplyOptions& options, const GroupRecipe& recipe, RowBuffer& rows) const;
+                  const ApplyOptions& options, const Moment& moment, RowBuffer& rows) const;
+  // The learning rate of the next apply call. Fails if a schedule gives one that no step can be taken with.
+  StatusOr<double> NextLearningRate(const GroupRecipe& recipe) const;
   Status WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
                    Storage& storage);
 

@@ -198,6 +198,29 @@ TEST_F(EmbeddingTableTest, RowWithGradientThatIsNotFiniteIsLeftAloneAndCounted) 
   EXPECT_EQ(table->counters().skipped_rows, 3);
 }
 
+TEST_F(EmbeddingTableTest, RowWhoseStepWouldNotBeFiniteIsLeftAloneAndCounted) {
+  GroupConfig config = Config("sgd", "ones");
+  config.optimizer.Insert("gamma", 1e30);
+  const auto table = NewTable(config);
+  const ApplyResult result = Apply(*table, {1, 2}, {1e20f, 0, 1e-30f, 0});
+  EXPECT_EQ(result.num_skipped, 1);
+  EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{1, 1, 0, 1}));
+}
+
+TEST_F(EmbeddingTableTest, LearningRateThatIsNotFiniteFailsTheCallAndChangesNothing) {
+  GroupConfig config = Config();
+  config.schedule = Parameters("exponential_decay");
+  config.schedule->Insert("decay_steps", 1.0);
+  config.schedule->Insert("decay_rate", 1e30);
+  const auto table = NewTable(config);
+  Apply(*table, {1}, {1, 0});
+  Apply(*table, {2}, {0, 0});
+  const Status status = table->ApplyGradients(Keys{1}, Floats{1, 1}, {}, *Executor::Inline()).status();
+  EXPECT_TRUE(FailsWith(status, StatusCode::kFailedPrecondition, "at step 2 the schedule gives 1e+60"));
+  EXPECT_EQ(Lookup(*table, {1}), (Floats{-1, 0}));
+  EXPECT_EQ(table->step(), 2);
+}
+
 TEST_F(EmbeddingTableTest, GradientsAreScaledBeforeTheyAreSummed) {
   const auto table = NewTable(Config());
   ApplyOptions options;
@@ -332,6 +355,23 @@ TEST_F(EmbeddingTableTest, ClosedSessionRefusesEveryCall) {
             StatusCode::kFailedPrecondition);
   EXPECT_EQ(table->GetRow(1).status().code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(table->Size().status().code(), StatusCode::kFailedPrecondition);
+}
+
+// Calls that overlap without a gap must not keep Close() waiting for ever.
+TEST_F(EmbeddingTableTest, ClosingComesToItsEndUnderConstantUse) {
+  const auto table = NewTable(Config());
+  std::atomic<int> calls{0};
+  std::vector<std::thread> readers;
+  for (int t = 0; t < 3; ++t) {
+    readers.emplace_back([&] {
+      Floats weights(1000 * kDim);
+      const Keys keys(1000, 7);
+      while (table->Lookup(keys, {}, *Executor::Inline(), weights).ok()) ++calls;
+    });
+  }
+  while (calls < 100) std::this_thread::yield();
+  ASSERT_OK(session_->Close());
+  for (std::thread& reader : readers) reader.join();
 }
 
 // Contract C5: the same batches give the same bits, however the work is split.

@@ -45,6 +45,11 @@ StatusOr<std::optional<std::array<Integer, num_integers>>> GetIntegers(const Sto
   return std::optional(values);
 }
 
+StatusOr<bool> HasManifest(const Storage& storage, std::string_view name) {
+  DAMO_ASSIGN_OR_RETURN(const std::optional<std::string> value, storage.GetManifest(name));
+  return value.has_value();
+}
+
 Status Create(Storage& storage, uint64_t seed) {
   const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
   DAMO_RETURN_IF_ERROR(batch->PutManifest(kFormatName, IntegerBytes(kFormatVersion)));
@@ -52,17 +57,33 @@ Status Create(Storage& storage, uint64_t seed) {
   return storage.Write(*batch);
 }
 
+// A store without format is new, and then has nothing else either.
+Status CheckEmpty(const Storage& storage) {
+  DAMO_ASSIGN_OR_RETURN(bool found, HasManifest(storage, kSeedName));
+  for (int group = 0; group < kNumGroups && !found; ++group) {
+    DAMO_ASSIGN_OR_RETURN(found, HasManifest(storage, GroupEntry(kConfigPrefix, group)));
+  }
+  if (!found) return Status();
+  return DataLoss("manifest entry '", kFormatName, "' is missing");
+}
+
 Status LoadGroup(const Storage& storage, int group, Manifest* manifest) {
   const std::string name = GroupEntry(kConfigPrefix, group);
   DAMO_ASSIGN_OR_RETURN(const std::optional<std::string> json, storage.GetManifest(name));
   if (!json) return Status();
   const StatusOr<GroupConfig> config = GroupConfig::FromJson(group, *json);
-  if (!config.ok()) return config.status().WithContext(StrCat("manifest entry '", name, "'"));
+  if (!config.ok()) return DataLoss("manifest entry '", name, "': ", config.status().message());
   manifest->configs.emplace(group, *config);
 
-  DAMO_ASSIGN_OR_RETURN(const auto state,
-                        (GetIntegers<int64_t, 2>(storage, GroupEntry(kStatePrefix, group))));
-  manifest->states[group] = state ? GroupState{(*state)[0], (*state)[1]} : GroupState();
+  const std::string state_name = GroupEntry(kStatePrefix, group);
+  DAMO_ASSIGN_OR_RETURN(const auto state, (GetIntegers<int64_t, 2>(storage, state_name)));
+  if (!state) return DataLoss("manifest entry '", state_name, "' is missing");
+  const auto [step, num_rows] = *state;
+  if (step < 0 || num_rows < 0) {
+    return DataLoss("manifest entry '", state_name, "' has step ", step, " and ", num_rows,
+                    " rows, expected >= 0");
+  }
+  manifest->states[group] = {step, num_rows};
   return Status();
 }
 
@@ -72,6 +93,7 @@ StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t
   DAMO_ASSIGN_OR_RETURN(const auto format, (GetIntegers<uint32_t, 1>(storage, kFormatName)));
   Manifest manifest;
   if (!format) {
+    DAMO_RETURN_IF_ERROR(CheckEmpty(storage));
     manifest.seed = seed.value_or(0);
     if (!read_only) DAMO_RETURN_IF_ERROR(Create(storage, manifest.seed));
     return manifest;

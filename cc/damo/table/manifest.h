@@ -30,7 +30,7 @@ struct Manifest {
 };
 
 // The manifest of `storage`. One that has none is new: it gets one, with `seed` or else 0. Fails if the
-// store's seed is another than `seed`, and if its format is newer than kFormatVersion.
+// store's seed is another than `seed`, and if its format is not kFormatVersion.
 StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only);
 
 Status PutGroupConfig(const GroupConfig& config, StorageBatch& batch);

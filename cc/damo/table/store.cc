@@ -61,8 +61,9 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(std::shared_ptr<
   const GroupConfig& asked = recipe->config;
   const auto it = groups_.find(asked.group);
   if (it == groups_.end()) {
-    DAMO_RETURN_IF_ERROR(SaveConfig(asked));
-    auto table = std::make_shared<EmbeddingTable>(session_, std::move(recipe), GroupState());
+    const GroupState state;
+    DAMO_RETURN_IF_ERROR(SaveConfig(asked, &state));
+    auto table = std::make_shared<EmbeddingTable>(session_, std::move(recipe), state);
     groups_[table->group()] = Group{table, /*asked_for=*/true};
     return table;
   }
@@ -75,17 +76,18 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(std::shared_ptr<
   DAMO_RETURN_IF_ERROR(CheckSameRows(has->config, asked));
   if (!CheckSameConfig(has->config, asked).ok()) {
     // A read-only store reads under the settings asked for and leaves the manifest alone.
-    if (!session_->settings().read_only) DAMO_RETURN_IF_ERROR(SaveConfig(asked));
+    if (!session_->settings().read_only) DAMO_RETURN_IF_ERROR(SaveConfig(asked, nullptr));
     group.table->SetRecipe(std::move(recipe));
   }
   group.asked_for = true;
   return group.table;
 }
 
-Status Store::SaveConfig(const GroupConfig& config) {
+Status Store::SaveConfig(const GroupConfig& config, const GroupState* new_state) {
   DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
   const std::unique_ptr<StorageBatch> batch = storage->NewBatch();
   DAMO_RETURN_IF_ERROR(PutGroupConfig(config, *batch));
+  if (new_state != nullptr) DAMO_RETURN_IF_ERROR(PutGroupState(config.group, *new_state, *batch));
   return storage->Write(*batch);
 }
 

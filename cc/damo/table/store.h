@@ -77,7 +77,8 @@ class Store {
       : options_(options), session_(std::move(session)) {}
   Status LoadGroups(const Manifest& manifest);
   StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(std::shared_ptr<const GroupRecipe> recipe);
-  Status SaveConfig(const GroupConfig& config);
+  // Writes a group's config; of a new group its state, too.
+  Status SaveConfig(const GroupConfig& config, const GroupState* new_state);
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
 
   const StoreOptions options_;

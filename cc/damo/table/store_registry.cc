@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/table/store_registry.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -38,6 +39,12 @@ std::string Shown(const std::optional<T>& value) {
   return text.str();
 }
 
+std::optional<DirectoryIdentity> IdentityOf(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return std::nullopt;
+  return DirectoryIdentity(status.st_dev, status.st_ino);
+}
+
 template <typename T>
 Status CheckOption(const char* name, const std::optional<T>& has, const std::optional<T>& asked) {
   if (!asked || asked == has) return Status();
@@ -63,8 +70,16 @@ StatusOr<std::unique_ptr<Store>> OpenStore(const std::string& path, const StoreO
   storage_options.memory_budget = options.memory_budget.value_or(StoreOptions::kDefaultMemoryBudget);
   storage_options.durability = options.durability.value_or(Durability::kWal);
   storage_options.read_only = options.read_only.value_or(false);
+  storage_options.create_if_missing = options.create_if_missing;
   DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenRocksDbStorage(path, storage_options));
   return Store::Open(path, options, std::move(storage), Clock::System());
+}
+
+// A store whose directory was removed would go on taking writes that no opening finds again.
+Status CheckStillThere(const std::string& path, const std::optional<DirectoryIdentity>& opened) {
+  if (IdentityOf(path) == opened) return Status();
+  return FailedPrecondition(
+      "its directory was removed or replaced while it was open; close the open store first");
 }
 
 // RocksDB's static objects wait for their threads when they are destroyed. A child forked from process
@@ -105,23 +120,24 @@ StatusOr<std::shared_ptr<Store>> StoreRegistry::Open(const std::string& director
   DAMO_RETURN_IF_ERROR(options.Validate());
   DAMO_ASSIGN_OR_RETURN(const std::string path, CanonicalPath(directory));
   DAMO_RETURN_IF_ERROR(CheckProcess(path));  // before the lock: in a forked child it may be held for ever
-  pid_ = getpid();
   std::shared_ptr<Store> standing;
   // I/O under the lock on purpose: two callers that open one directory must not race for its RocksDB lock.
   std::unique_lock<std::mutex> lock(mutex_);
   FindLocked(path, lock, &standing);
   if (standing != nullptr && !standing->closed()) {
-    DAMO_RETURN_IF_ERROR(
-        CheckShareable(standing->options(), options).WithContext(StrCat("open store '", path, "'")));
+    const std::string context = StrCat("open store '", path, "'");
+    DAMO_RETURN_IF_ERROR(CheckStillThere(path, entries_[path].identity).WithContext(context));
+    DAMO_RETURN_IF_ERROR(CheckShareable(standing->options(), options).WithContext(context));
     return standing;
   }
+  pid_ = getpid();
   StatusOr<std::unique_ptr<Store>> opened = OpenStore(path, options);
   // Only now that RocksDB's static objects exist: what is registered last is run first.
   static const int registered = on_exit(EndForkedChild, reinterpret_cast<void*>(intptr_t{getpid()}));
   (void)registered;
   if (!opened.ok()) return opened.status();
   std::shared_ptr<Store> store(opened->release(), [this](Store* last) { Retire(last); });
-  entries_[path] = Entry{store.get(), store};
+  entries_[path] = Entry{store.get(), store, IdentityOf(path)};
   return store;
 }
 

@@ -9,16 +9,22 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "damo/base/status.h"
 #include "damo/config/store_options.h"
 #include "damo/table/store.h"
 
 namespace damo {
+
+// Device and inode.
+using DirectoryIdentity = std::pair<uint64_t, uint64_t>;
 
 // Thread-safe.
 class StoreRegistry {
@@ -43,6 +49,7 @@ class StoreRegistry {
   struct Entry {
     Store* store = nullptr;  // identity of the store that `pointer` points to, also when it is expiring
     std::weak_ptr<Store> pointer;
+    std::optional<DirectoryIdentity> identity;  // when it was opened
   };
 
   // Fails if a process that this one was forked from has opened stores.

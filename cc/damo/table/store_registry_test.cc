@@ -96,6 +96,28 @@ TEST_F(StoreRegistryTest, LastPointerClosesTheStoreEvenIfATableLivesOn) {
   EXPECT_NE(Open(path_), nullptr) << "RocksDB's lock is released";
 }
 
+TEST_F(StoreRegistryTest, StoreWhoseDirectoryIsGoneIsNotShared) {
+  const std::shared_ptr<Store> store = Open(path_);
+  std::filesystem::remove_all(path_);
+  EXPECT_TRUE(FailsWith(registry_.Open(path_, {}).status(), StatusCode::kFailedPrecondition,
+                        "its directory was removed or replaced while it was open"));
+  std::filesystem::create_directory(path_);
+  EXPECT_FALSE(registry_.Open(path_, {}).ok());
+  store->Close().IgnoreError();  // its files are gone, and it may leave new ones
+  std::filesystem::remove_all(path_);
+  EXPECT_NE(Open(path_), nullptr);
+}
+
+TEST_F(StoreRegistryTest, NothingIsCreatedWhereItMustExist) {
+  StoreOptions options;
+  options.create_if_missing = false;
+  EXPECT_TRUE(FailsWith(registry_.Open(path_, options).status(), StatusCode::kNotFound,
+                        "there is no such directory"));
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  ASSERT_OK(Open(path_)->Close());
+  EXPECT_NE(Open(path_, options), nullptr);
+}
+
 TEST_F(StoreRegistryTest, ClosedStoreMakesWayForANewOne) {
   const std::shared_ptr<Store> first = Open(path_);
   ASSERT_OK(first->Close());

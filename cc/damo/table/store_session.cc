@@ -29,8 +29,10 @@ Status StoreSession::CheckProcess() const {
 
 StatusOr<StoreSession::Use> StoreSession::BeginRead() const {
   DAMO_RETURN_IF_ERROR(CheckProcess());  // before the lock: in a forked child it may be held for ever
+  const auto closed = [this] { return FailedPrecondition("store '", settings_.directory, "' is closed"); };
+  if (closing_) return closed();
   std::shared_lock<std::shared_mutex> lock(mutex_);
-  if (storage_ == nullptr) return FailedPrecondition("store '", settings_.directory, "' is closed");
+  if (storage_ == nullptr) return closed();
   return Use(std::move(lock), storage_.get());
 }
 
@@ -43,6 +45,7 @@ StatusOr<StoreSession::Use> StoreSession::BeginWrite() const {
 
 Status StoreSession::Close() {
   DAMO_RETURN_IF_ERROR(CheckProcess());
+  closing_ = true;
   // I/O under the lock on purpose: whoever waits for it waits to be told that the store is closed.
   const std::unique_lock<std::shared_mutex> lock(mutex_);
   if (storage_ == nullptr) return Status();

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -59,7 +60,8 @@ class StoreSession {
   // As BeginRead(); fails also if the store was opened read-only.
   StatusOr<Use> BeginWrite() const;
 
-  // Waits for calls under way, then closes the storage. Closing again is OK. In a forked child: fails.
+  // Refuses new calls, waits for those under way, then closes the storage. Closing again is OK. In a forked
+  // child: fails.
   Status Close();
 
   // In a forked child, where nothing can be done with it: true.
@@ -77,6 +79,8 @@ class StoreSession {
  private:
   const Settings settings_;
   const pid_t pid_;
+  // Set before Close() waits for mutex_: calls that overlap without a gap would keep it waiting for ever.
+  std::atomic<bool> closing_{false};
   mutable std::shared_mutex mutex_;   // shared by calls under way, exclusive for closing; guards storage_
   std::unique_ptr<Storage> storage_;  // null when closed
 };

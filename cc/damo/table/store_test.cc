@@ -11,6 +11,7 @@
 #include "damo/base/endian.h"
 #include "damo/base/test_directory.h"
 #include "damo/base/test_status.h"
+#include "damo/storage/memory_storage.h"
 #include "damo/storage/rocksdb_storage.h"
 
 namespace damo {
@@ -172,6 +173,25 @@ TEST_F(StoreTest, DamagedManifestIsDataLoss) {
   OverwriteManifest("config/001", Config(1).ToJson());
   OverwriteManifest("state/001", "123");
   EXPECT_NE(TryOpen().status().message().find("'state/001' has 3 bytes, expected 16"), std::string::npos);
+}
+
+TEST_F(StoreTest, MissingPartsOfTheManifestAreDataLoss) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  OverwriteManifest("state/001", std::string(16, '\xff'));
+  EXPECT_TRUE(FailsWith(TryOpen().status(), StatusCode::kDataLoss, "'state/001' has step -1 and -1 rows"));
+  OverwriteManifest("config/002", Config(2).ToJson());
+  OverwriteManifest("state/001", std::string(16, '\0'));
+  EXPECT_TRUE(FailsWith(TryOpen().status(), StatusCode::kDataLoss, "'state/002' is missing"));
+}
+
+TEST_F(StoreTest, ManifestWithoutFormatIsNotTakenForANewStore) {
+  const std::unique_ptr<Storage> rows = NewMemoryStorage();
+  const std::unique_ptr<StorageBatch> batch = rows->NewBatch();
+  ASSERT_OK(batch->PutManifest("seed", std::string(8, '\0')));
+  ASSERT_OK(rows->Write(*batch));
+  EXPECT_TRUE(FailsWith(LoadOrCreateManifest(*rows, 9, false).status(), StatusCode::kDataLoss,
+                        "'format' is missing"));
 }
 
 TEST_F(StoreTest, ReadOnlyStoreReadsAndRefusesWrites) {
