@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar, Self, TypeAlias
 
+import numpy as np
+
 Parameters: TypeAlias = dict[str, bool | int | float | str]
 
 
@@ -25,7 +27,7 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
                 raise TypeError(
                     f"`{field.name}` must be a number. Received: {field.name}={value!r} of {type(value)}"
                 )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row optimizers: how the gradient of a row changes it.
 
-Classes carry Keras argument names; the engine's own names (`gamma`, `lambda`, ...) are in docs/design.md,
-and `get` accepts either. Every formula is applied to one row at a time, with the number of updates that
+Classes carry Keras argument names; dicts take the engine's own (`gamma`, `lambda`, ...), which are in
+docs/damo_module.md. Every formula is applied to one row at a time, with the number of updates that
 this row has had as its time step.
 """
 

@@ -69,12 +69,13 @@ class Store:
         read_only: open without the right to write, beside a writer in another process, and see the
             rows as of now. Default `False`.
         seed: integer in [0, 2**64): seed of initial values, fixed when the store is created. `None`: the
-            store's own. Default 0.
+            store's own, whatever it is. Default 0.
 
     Raises:
         ValueError: a setting breaks its rule or disagrees with the store; the message has both values.
         TypeError: an argument is of the wrong type.
         RuntimeError: another process has the store open for writing; the store is damaged.
+        FileNotFoundError: `read_only`, and there is no store.
         OSError: the device or filesystem refused.
     """
 
@@ -105,14 +106,23 @@ class Store:
         )
 
     @classmethod
-    def attach(cls, directory: str | os.PathLike[str]) -> Self:
+    def attach(cls, directory: str | os.PathLike[str], *, create_if_missing: bool = True) -> Self:
         """Opens a directory without asking for any particular setting.
 
         A store that is open in this process is shared as it is; one that stands keeps its seed; a new one
         gets the defaults.
+
+        Args:
+            directory: path of the store.
+            create_if_missing: whether an absent or empty directory becomes a new store.
+
+        Raises:
+            FileNotFoundError: there is no store, and none is to be made.
         """
         store = cls.__new__(cls)
-        store._storage = damo.PyStorage(check_path("directory", directory))
+        store._storage = damo.PyStorage(
+            check_path("directory", directory), create_if_missing=create_if_missing
+        )
         return store
 
     @property

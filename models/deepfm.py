@@ -146,10 +146,10 @@ def train(
     with contextlib.ExitStack() as stack:
         try:
             store = stack.enter_context(damo_tf.Store(directory.path, seed=options.seed))
+            directory.keep(recipe)
             model = build_model(training, store, options)
         except ValueError as error:
             raise CommandError(one_line(error)) from error
-        directory.keep(recipe)
         checkpoints = DenseCheckpoints(directory.dense, model)
         first = checkpoints.restore()
         epochs = range(first, first + options.epochs)
@@ -228,7 +228,10 @@ def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number > 0. Received: {text!r}") from None
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be > 0 and finite. Received: {value}")
     return value

@@ -489,6 +489,8 @@ class OracleTable:
     def apply_gradients(self, keys: ArrayLike, gradients: ArrayLike) -> None:
         """One step for each distinct key, with the sum of its gradients.
 
+        A row whose gradient is not finite, or whose step would make it so, is left alone and counted.
+
         keys: integers of any shape; gradients: float32 keys.shape + [dim].
         """
         sums = self._summed(as_keys(keys).reshape(-1), np.asarray(gradients, np.float32))
@@ -522,10 +524,11 @@ class OracleTable:
     def _step(self, gradients: Mapping[int, Float32s]) -> None:
         slot_names = _optimizer(self.optimizer)[0].slot_names
         born = np.array([key for key in gradients if key not in self.rows], np.uint64)
+        new_rows = {}
         for key, weights in zip(born.tolist(), self._initial(born), strict=True):
             zeros = {name: np.zeros(self.dim, np.float32) for name in slot_names}
-            self.rows[key] = Row(weights, zeros, update_num=0)
-        rows = [self.rows[key] for key in gradients]
+            new_rows[key] = Row(weights, zeros, update_num=0)
+        rows = [new_rows[key] if key in new_rows else self.rows[key] for key in gradients]
         weights, slots = optimizer_step(
             self.optimizer,
             np.stack([row.weights for row in rows]),
@@ -534,7 +537,11 @@ class OracleTable:
             [row.update_num + 1 for row in rows],
             self.learning_rate(),
         )
-        for i, row in enumerate(rows):
-            row.weights = weights[i]
-            row.slots = {name: slots[name][i] for name in slot_names}
+        for i, (key, row) in enumerate(zip(gradients, rows, strict=True)):
+            next_slots = {name: slots[name][i] for name in slot_names}
+            if not all(np.isfinite(values).all() for values in (weights[i], *next_slots.values())):
+                self.skipped += 1
+                continue
+            row.weights, row.slots = weights[i], next_slots
             row.update_num += 1
+            self.rows[key] = row

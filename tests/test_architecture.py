@@ -31,7 +31,7 @@ NOT_IN_ADAPTER = {
 }
 
 #: Public modules of damo_tf: what models may name.
-PUBLIC = {"damo_tf", "damo_tf.optimizers", "damo_tf.initializers", "damo_tf.callbacks", "damo_tf.data"}
+PUBLIC = {"damo_tf", "damo_tf.optimizers", "damo_tf.initializers"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 

@@ -2,6 +2,7 @@
 """The Embedding layer: what it computes, what it takes, what it refuses, how it is saved."""
 
 import json
+import shutil
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -120,6 +121,14 @@ def test_ids_of_every_integer_dtype(store, dtype):
     np.testing.assert_array_equal(before, initial_weights("random_uniform", ids, DIM))
     assert [store.row(0, key).update_num for key in (0, 1, 5, 127)] == [1, 1, 1, 1]
     assert store.size() == 4
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+def test_largest_unsigned_id_is_itself(store, dtype):
+    layer = embedding(store)
+    largest = np.iinfo(dtype).max
+    one_step(layer, np.array([largest], dtype))
+    assert store.row(0, int(largest)).update_num == 1
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
@@ -247,6 +256,17 @@ def test_structures_in_functional_models(store):
     predictions = model.predict({"a": A, "b": B, "c": C}, verbose=0)
     for name, ids in {"a": A, "b": B, "c": C}.items():
         np.testing.assert_array_equal(predictions[name], store.lookup(0, ids))
+
+
+def test_structures_in_functions_keep_what_is_known_of_their_shapes(store):
+    layer = embedding(store)
+    layer.build(None)
+    known = {"a": [None, 3], "b": [5], "c": [], "d": None}
+    specs = {name: tf.TensorSpec(shape, tf.int64) for name, shape in known.items()}
+    outputs = tf.function(lambda ids: layer(ids)).get_concrete_function(specs).structured_outputs
+    for name in ("a", "b", "c"):
+        assert outputs[name].shape.as_list() == [*known[name], DIM]
+    assert outputs["d"].shape.rank is None
 
 
 def test_fit_takes_a_dataset_of_dicts(store):
@@ -637,6 +657,30 @@ def test_saved_model_refers_to_its_store(tmp_path, rng):
         assert step_of(store) == 2
 
 
+def test_saved_model_whose_store_is_gone_fails_and_makes_no_new_one(tmp_path):
+    with damo_tf.Store(tmp_path / "store", seed=7) as store:
+        ids = keras.Input((2,), dtype="int64")
+        keras.Model(ids, damo_tf.Embedding(4, store=store)(ids)).save(tmp_path / "model.keras")
+    (tmp_path / "store").rename(tmp_path / "moved")
+
+    with pytest.raises(Exception, match="there is no such directory"):
+        keras.models.load_model(tmp_path / "model.keras")
+
+    assert not (tmp_path / "store").exists()
+
+
+def test_sequential_model_may_begin_with_the_layer(store):
+    layers = [damo_tf.Embedding(4, store=store), keras.layers.Flatten(), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile("sgd", "mse")
+    ids = np.array([[2**62 + 1, 2**62 + 2], [3, -4]])  # as float32 the first two would be one
+
+    model.fit(ids, np.ones((2, 1)), verbose=0)
+
+    assert store.size() == 4
+    assert store.row(0, 2**62 + 1) is not None and store.row(0, 2**62 + 2) is not None
+
+
 def test_saved_model_loads_in_a_fresh_process(tmp_path, rng, run_python):
     with damo_tf.Store(tmp_path / "store") as store:
         model = trained_model(store, rng)
@@ -651,6 +695,20 @@ def test_saved_model_loads_in_a_fresh_process(tmp_path, rng, run_python):
     """
     printed = run_python(program, tmp_path / "model.keras", json.dumps(ids.tolist()))
     np.testing.assert_array_equal(np.float32(json.loads(printed)), expected)
+
+
+def test_layer_of_a_config_makes_no_new_store(tmp_path, rng):
+    with damo_tf.Store(tmp_path / "store") as store:
+        trained_model(store, rng).save(tmp_path / "model.keras")
+        config = embedding(store).get_config()
+    shutil.rmtree(tmp_path / "store")
+    for load in (
+        lambda: keras.models.load_model(tmp_path / "model.keras"),
+        lambda: damo_tf.Embedding.from_config(config).build(None),
+    ):
+        with pytest.raises(FileNotFoundError, match="open store '.*': there is no such directory"):
+            load()
+    assert not (tmp_path / "store").exists()
 
 
 def test_weights_of_the_model_are_the_dense_part_and_the_anchor(store, rng):

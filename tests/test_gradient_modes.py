@@ -146,6 +146,12 @@ def fit_of_sequential_model(layer, batches):
     batches.fit(model)
 
 
+def fit_of_sequential_model_without_input(layer, batches):
+    model = keras.Sequential([layer])
+    model.compile("adam", WeightedSum())
+    batches.fit(model)
+
+
 def fit_of_subclassed_model(layer, batches):
     model = Subclassed(layer)
     model.compile("adam", WeightedSum())
@@ -185,6 +191,7 @@ def train_on_batch(layer, batches):
         eager_tape_with_recomputation,
         fit,
         fit_of_sequential_model,
+        fit_of_sequential_model_without_input,
         fit_of_subclassed_model,
         fit_run_eagerly,
         fit_with_several_steps_per_execution,

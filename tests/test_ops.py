@@ -149,11 +149,11 @@ def unknown_shape(value):
         ),
         (
             lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM]), loss_scale=np.inf),
-            r"`loss_scale` must be finite\. Received: inf",
+            r"`loss_scale` must be finite and its reciprocal, too\. Received: inf",
         ),
         (
             lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM]), loss_scale=np.nan),
-            r"`loss_scale` must be finite\. Received: -?nan",
+            r"`loss_scale` must be finite and its reciprocal, too\. Received: -?nan",
         ),
         (
             lambda h: ops.table_handle("", 0),

@@ -125,6 +125,7 @@ def test_the_manifest_holds_format_seed_configs_and_states(tmp_path):
             b'{"dim":1,"initializer":{"name":"zeros"},"optimizer":{"gamma":0.001,"lambda":0.0,"name":"sgd"}}'
         ),
         b"state/003": pack_state(2, 3),
+        b"state/255": pack_state(0, 0),
     }
 
 
@@ -173,6 +174,8 @@ def test_the_pages_worked_example_reads_as_the_page_says(tmp_path):
         raw.manifest[b"format"] = struct.pack("<I", 1)
         raw.manifest[b"seed"] = struct.pack("<Q", 0)
         raw.manifest[b"config/007"] = json.dumps(config).encode()
+        raw.manifest[b"state/007"] = pack_state(3, 1)
+        raw.manifest[b"state/007"] = pack_state(3, 1)
         raw.rows[key] = value
     with damo_tf.Store(tmp_path / "store") as store:
         row = store.row(7, 0x0123456789ABCDEF)
@@ -200,11 +203,13 @@ def test_a_store_written_by_the_page_is_read_and_trained(foreign_store):
         assert_rows_equal(store, oracle)
 
 
-def test_a_group_without_state_has_had_no_step(foreign_store):
+@pytest.mark.parametrize("name", ["format", "seed", "state/009"])
+def test_a_manifest_with_a_part_missing_is_data_loss(foreign_store, name):
     with raw_store(foreign_store, write=True) as raw:
-        del raw.manifest[b"state/009"]
-    with damo_tf.Store.attach(foreign_store) as store:
-        assert store.stats()["groups"][9]["step"] == 0
+        del raw.manifest[name.encode()]
+
+    with pytest.raises(RuntimeError, match=f"^data loss: open store .* manifest entry '{name}' is missing$"):
+        damo_tf.Store.attach(foreign_store)
 
 
 def test_a_newer_format_is_refused_and_left_alone(foreign_store):
@@ -261,11 +266,15 @@ DAMAGE = {
     ),
     "no update": (
         row_value(9, 5, TIME, 0, [1, -0.5], [0.25, 0]),
-        "row of key 5 has update_num 0, expected >= 1",
+        "row of key 5 has update_num 0, expected in [1, 2^62)",
+    ),
+    "absurd count": (
+        row_value(9, 5, TIME, 2**62, [1, -0.5], [0.25, 0]),
+        "row of key 5 has update_num 4611686018427387904, expected in [1, 2^62)",
     ),
     "negative count": (
         row_value(9, 5, TIME, -1, [1, -0.5], [0.25, 0]),
-        "row of key 5 has update_num -1, expected >= 1",
+        "row of key 5 has update_num -1, expected in [1, 2^62)",
     ),
 }
 

@@ -687,10 +687,10 @@ def test_a_read_only_store_reads_under_other_settings_and_keeps_none(trained):
 
 
 def test_opening_an_absent_store_read_only_creates_nothing(tmp_path):
-    text = message_of(KeyError, lambda: damo_tf.Store(tmp_path / "absent", read_only=True))
+    text = message_of(FileNotFoundError, lambda: damo_tf.Store(tmp_path / "absent", read_only=True))
     assert text == f"open store '{tmp_path / 'absent'}': there is no such directory"
     (tmp_path / "empty").mkdir()
-    text = message_of(KeyError, lambda: damo_tf.Store(tmp_path / "empty", read_only=True))
+    text = message_of(FileNotFoundError, lambda: damo_tf.Store(tmp_path / "empty", read_only=True))
     assert text == f"open store '{tmp_path / 'empty'}': the directory holds no store"
     assert content(tmp_path) == {"empty": None}
 

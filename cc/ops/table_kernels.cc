@@ -21,6 +21,7 @@ using tensorflow::Tensor;
 using tensorflow::tstring;
 
 StatusOr<TableResource*> NewTableResource(const std::string& directory, int64_t group) {
+  DAMO_RETURN_IF_ERROR(ValidateGroup(group));
   StoreOptions options;
   options.create_if_missing = false;
   DAMO_ASSIGN_OR_RETURN(std::shared_ptr<Store> store, StoreRegistry::Global().Open(directory, options));

@@ -6,6 +6,7 @@
 #include "damo/base/build_id.h"
 #include "damo/base/status.h"
 #include "damo/table/store_registry.h"
+#include "pybind/gil_release.h"
 #include "pybind/py_embedding.h"
 #include "pybind/py_initializer.h"
 #include "pybind/py_optimizer.h"
@@ -26,7 +27,7 @@ void CheckBuildId() {
 
 void CloseAll() {
   const Status status = [] {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     return StoreRegistry::Global().CloseAll();
   }();
   ThrowIfError(status);

@@ -21,14 +21,21 @@ class PyEmbedding {
   PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer, const PyInitializer& initializer,
               int64_t dimension, int64_t group);
 
+  // As ~PyStorage().
+  ~PyEmbedding() {
+    const GilRelease gil_release;
+    store_.reset();
+  }
+  PyEmbedding(PyEmbedding&&) = default;
+
   void Lookup(const pybind11::object& keys, const pybind11::object& weights) const;
   void ApplyGradients(const pybind11::object& keys, const pybind11::object& gradients);
   int64_t dimension() const { return table_->dim(); }
   int group() const { return table_->group(); }
 
  private:
-  const std::shared_ptr<Store> store_;  // keeps the store open
-  const std::shared_ptr<EmbeddingTable> table_;
+  std::shared_ptr<Store> store_;  // keeps the store open
+  std::shared_ptr<EmbeddingTable> table_;
 };
 
 void DefineEmbedding(pybind11::module_& module);

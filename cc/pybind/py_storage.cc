@@ -9,6 +9,7 @@
 
 #include "damo/base/thread_pool.h"
 #include "damo/table/store_registry.h"
+#include "pybind/gil_release.h"
 #include "pybind/py_arrays.h"
 #include "pybind/py_parameters.h"
 #include "pybind/py_status.h"
@@ -26,13 +27,14 @@ MissingRow MissingArgument(const std::string& missing) {
 
 PyStorage OpenStorage(const std::filesystem::path& directory, std::optional<int64_t> ttl_seconds,
                       std::optional<int64_t> memory_budget, const std::optional<std::string>& durability,
-                      std::optional<bool> read_only, std::optional<uint64_t> seed) {
+                      std::optional<bool> read_only, std::optional<uint64_t> seed, bool create_if_missing) {
   StoreOptions options;
   options.ttl_seconds = ttl_seconds;
   options.memory_budget = memory_budget;
   if (durability) options.durability = ValueOrThrow(ParseDurability(*durability));
   options.read_only = read_only;
   options.seed = seed;
+  options.create_if_missing = create_if_missing;
   return PyStorage(directory.string(), options);
 }
 
@@ -77,7 +79,7 @@ py::dict GroupDict(const GroupStats& group) {
 
 py::dict Stats(const PyStorage& self) {
   StatusOr<StoreStats> result = [&] {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     return self.store()->Stats();
   }();
   const StoreStats stats = ValueOrThrow(std::move(result));
@@ -105,13 +107,13 @@ py::dict Options(const PyStorage& self) {
 }
 
 bool Closed(const PyStorage& self) {
-  const py::gil_scoped_release release;  // a call under way may be waiting for the GIL
+  const GilRelease gil_release;  // it waits while the store is being closed
   return self.store()->closed();
 }
 
 int64_t Size(const PyStorage& self, std::optional<int64_t> group) {
   StatusOr<int64_t> size = [&]() -> StatusOr<int64_t> {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     if (!group) return self.store()->Size();
     DAMO_ASSIGN_OR_RETURN(const std::shared_ptr<EmbeddingTable> table, self.store()->Table(*group));
     return table->Size();
@@ -122,7 +124,7 @@ int64_t Size(const PyStorage& self, std::optional<int64_t> group) {
 py::object GetRow(const PyStorage& self, int64_t group, uint64_t key) {
   const std::shared_ptr<EmbeddingTable> table = TableOf(self, group);
   StatusOr<std::optional<Row>> result = [&] {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     return table->GetRow(key);
   }();
   const std::optional<Row> row = ValueOrThrow(std::move(result));
@@ -161,10 +163,22 @@ void ApplyGradients(const PyStorage& self, int64_t group, const py::object& keys
 template <Status (Store::*method)()>
 void CallStore(const PyStorage& self) {
   const Status status = [&] {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     return (*self.store().*method)();
   }();
   ThrowIfError(status);
+}
+
+std::shared_ptr<Store> OpenStore(const std::string& directory, const StoreOptions& options) {
+  StatusOr<std::shared_ptr<Store>> store = [&] {
+    const GilRelease gil_release;
+    return StoreRegistry::Global().Open(directory, options);
+  }();
+  if (store.status().code() == StatusCode::kNotFound) {  // of a directory Python says so
+    PyErr_SetString(PyExc_FileNotFoundError, store.status().message().c_str());
+    throw py::error_already_set();
+  }
+  return ValueOrThrow(std::move(store));
 }
 
 constexpr char kDoc[] = R"(An open store: a directory of rows.
@@ -178,10 +192,12 @@ Args:
     durability: "wal" (default), "sync" or "checkpoint".
     read_only: open beside a writer in another process. Default False.
     seed: seed of initial values, fixed when the store is created. Default: the store's own, else 0.
+    create_if_missing: whether an absent or empty directory becomes a new store. Default True.
 
 Raises:
     ValueError: an argument breaks its rule, or disagrees with the store.
     RuntimeError: another process has the store open for writing.
+    FileNotFoundError: there is no store, and none is to be made.
     OSError: the device or filesystem refused.)";
 
 }  // namespace
@@ -194,14 +210,11 @@ Executor& ModuleExecutor() {
 }
 
 PyStorage::PyStorage(const std::string& directory, const StoreOptions& options)
-    : store_(ValueOrThrow([&] {
-        const py::gil_scoped_release release;
-        return StoreRegistry::Global().Open(directory, options);
-      }())) {}
+    : store_(OpenStore(directory, options)) {}
 
 std::shared_ptr<EmbeddingTable> PyStorage::AddGroup(const GroupConfig& config) const {
   StatusOr<std::shared_ptr<EmbeddingTable>> table = [&] {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     return store_->AddGroup(config);
   }();
   return ValueOrThrow(std::move(table));
@@ -213,7 +226,7 @@ void LookupArrays(const EmbeddingTable& table, const py::object& keys_object,
   const Span<float> weights = OutputArgument("weights", weights_object);
   CheckNumFloats("weights", weights, keys, table.dim());
   const Status status = [&] {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     return table.Lookup(keys, options, ModuleExecutor(), weights);
   }();
   ThrowIfError(status);
@@ -225,7 +238,7 @@ ApplyResult ApplyArrays(EmbeddingTable& table, const py::object& keys_object,
   const Span<const float> gradients = FloatsArgument("gradients", gradients_object);
   CheckNumFloats("gradients", gradients, keys, table.dim());
   StatusOr<ApplyResult> result = [&] {
-    const py::gil_scoped_release release;
+    const GilRelease gil_release;
     return table.ApplyGradients(keys, gradients, options, ModuleExecutor());
   }();
   return ValueOrThrow(std::move(result));
@@ -235,7 +248,8 @@ void DefineStorage(py::module_& module) {
   py::class_<PyStorage>(module, "PyStorage", kDoc)
       .def(py::init(&OpenStorage), py::arg("directory"), py::arg("ttl_seconds") = py::none(), py::kw_only(),
            py::arg("memory_budget") = py::none(), py::arg("durability") = py::none(),
-           py::arg("read_only") = py::none(), py::arg("seed") = py::none())
+           py::arg("read_only") = py::none(), py::arg("seed") = py::none(),
+           py::arg("create_if_missing") = true)
       .def_property_readonly(
           "directory", [](const PyStorage& self) { return self.store()->directory(); },
           "Canonical path of the store.")

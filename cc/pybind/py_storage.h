@@ -13,15 +13,22 @@
 #include "damo/base/executor.h"
 #include "damo/config/store_options.h"
 #include "damo/table/store.h"
+#include "pybind/gil_release.h"
 
 namespace damo::python {
 
-// The threads that engine calls from Python run on: one per core, the calling one among them.
+// The threads that engine calls from Python run on, besides the calling one: one per core.
 Executor& ModuleExecutor();
 
 class PyStorage {
  public:
   PyStorage(const std::string& directory, const StoreOptions& options);
+  // The last reference closes the store, which may take a while: not with the GIL held.
+  ~PyStorage() {
+    const GilRelease gil_release;
+    store_.reset();
+  }
+  PyStorage(PyStorage&&) = default;
 
   const std::shared_ptr<Store>& store() const { return store_; }
 
@@ -29,12 +36,12 @@ class PyStorage {
   std::shared_ptr<EmbeddingTable> AddGroup(const GroupConfig& config) const;
 
  private:
-  const std::shared_ptr<Store> store_;
+  std::shared_ptr<Store> store_;
 };
 
 void DefineStorage(pybind11::module_& module);
 
-// The two calls of a table that PyStorage and PyEmbedding share. `context` names the arrays in errors.
+// The two calls of a table that PyStorage and PyEmbedding share.
 void LookupArrays(const EmbeddingTable& table, const pybind11::object& keys, const pybind11::object& weights,
                   const LookupOptions& options);
 ApplyResult ApplyArrays(EmbeddingTable& table, const pybind11::object& keys,

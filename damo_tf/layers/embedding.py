@@ -49,7 +49,9 @@ class Embedding(keras.layers.Layer):
     Args:
         dim: integer in [1, 65536]. Length of the vectors.
         store: a `damo_tf.Store`, or the path of one, which is opened when the layer is built: as it is
-            open in this process, else as it stands, else new with the defaults of `Store`.
+            open in this process, else as it stands, else new with the defaults of `Store`. A layer made
+            from a config, as in a loaded model, makes no new store: where the path leads to none, it
+            raises; open a copy that was moved, or a store beside its writer (`read_only=True`), first.
         group: integer in [0, 256). Layers on one group of one store share its rows; their settings must
             agree. Default 0.
         initializer: what rows begin with: a name, a dict, an object of `damo_tf.initializers`, or a
@@ -93,7 +95,7 @@ class Embedding(keras.layers.Layer):
         missing: str = "initial",
         **kwargs: Any,
     ) -> None:
-        check_int("dim", dim, 1, None)
+        check_int("dim", dim, 1, 65537)
         check_int("group", group, 0, 256)
         super().__init__(**kwargs)
         self.supports_jit = False  # XLA cannot call back into a store
@@ -105,6 +107,7 @@ class Embedding(keras.layers.Layer):
         self.missing = check_missing(missing)
         self._store: Store | None = store if isinstance(store, Store) else None
         self._directory = store.directory if isinstance(store, Store) else check_path("store", store)
+        self._may_create_store = True
         self._frozen_depth = 0
         self._loss_scale: float | Callable[[], Any] | None = None
 
@@ -112,7 +115,7 @@ class Embedding(keras.layers.Layer):
     def store(self) -> Store:
         """The store that holds the rows; opened now if the layer was given a path."""
         if self._store is None:
-            self._store = Store.attach(self._directory)
+            self._store = Store.attach(self._directory, create_if_missing=self._may_create_store)
         return self._store
 
     @property
@@ -202,6 +205,13 @@ class Embedding(keras.layers.Layer):
             "missing": self.missing,
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Embedding":
+        """The layer that `get_config` described, on the store that it described: no new one is made."""
+        layer: Embedding = super().from_config(config)
+        layer._may_create_store = False
+        return layer
+
     def _lookup(self, keys: tf.Tensor, trains: bool) -> tf.Tensor:
         if trains:
             self._warn_of_second_lookup()
@@ -246,8 +256,8 @@ class Embedding(keras.layers.Layer):
             _warned_tables.add(self._table)
             warnings.warn(
                 f"group {self.group} of store '{self._directory}' is looked up by several calls in one "
-                "step: each updates its rows separately. Pass the features to one call as a dict or "
-                "list to update each row once.",
+                f"step, last by layer '{self.name}': each updates its rows separately. Pass the features "
+                "to one call as a dict or list to update each row once.",
                 stacklevel=2,
             )
         tables.add(self._table)
@@ -258,6 +268,16 @@ _tables_by_graph: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Table]] = weakr
 _warned_tables: weakref.WeakSet[Table] = weakref.WeakSet()
 
 
+class IdsDtypeError(TypeError, NotImplementedError):
+    """Ids that are not integers.
+
+    A `Sequential` model that begins with this layer, and not with a `keras.Input`, first tries itself on
+    an input of the layer's own dtype, a float. NotImplementedError tells it to wait for real ids.
+    """
+
+    __init__ = Exception.__init__  # what autograph looks for, to raise the same type out of a tf.function
+
+
 def _check_ids(ids: Any) -> None:
     if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or (
         isinstance(ids, keras.KerasTensor) and (ids.sparse or ids.ragged)
@@ -265,7 +285,7 @@ def _check_ids(ids: Any) -> None:
         raise TypeError(f"ids must be a dense tensor. Received: {ids!r}")
     dtype = keras.backend.standardize_dtype(ids.dtype)
     if "int" not in dtype:
-        raise TypeError(f"ids must be integers; floats cannot hold 64 bits. Received dtype: {dtype}")
+        raise IdsDtypeError(f"ids must be integers; floats cannot hold 64 bits. Received dtype: {dtype}")
 
 
 def _as_keys(ids: Any) -> tf.Tensor:

@@ -120,6 +120,12 @@ def test_command_trains_without_data_and_goes_on_when_run_again(tmp_path, capsys
     assert result(output)[1] == rows
 
 
+def test_demo_learns_what_the_made_up_log_has_in_it(capsys):
+    assert main("--epochs", 2, "--rows", 8000) == 0
+
+    assert result(capsys.readouterr().out)[0] >= 0.6  # 0.5 is guessing
+
+
 def test_resumed_training_is_the_uninterrupted_one(tmp_path, capsys):
     assert main(*SMALL, "--epochs", 3, "--store", tmp_path / "whole") == 0
     whole = validation_aucs(capsys.readouterr().out)
@@ -204,6 +210,14 @@ def test_bad_line_leaves_no_store(tmp_path, capsys):
     problem = "must have 40 columns separated by tabs. Found: 2"
     assert capsys.readouterr().err == f"deepfm: error: {log}, line 101: {problem}\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_first_run_that_fails_can_be_mended_and_repeated(tmp_path, capsys):
+    arguments = [*SMALL, "--store", tmp_path / "run"]
+
+    assert main(*arguments, "--learning-rate", 1e300) == 1
+    assert "parameter 'gamma' must be a finite number in float32" in capsys.readouterr().err
+    assert main(*arguments) == 0
 
 
 def test_foreign_directory_is_refused_and_untouched(tmp_path, capsys):

@@ -45,8 +45,7 @@ StatusOr<RowHeader> DecodeRowHeader(std::string_view row, const RowLayout& layou
   header.update_num = LoadLittleEndian<int64_t>(bytes + kUpdateNumOffset);
   if (header.key != key) return DataLoss("row of key ", key, " says key ", header.key);
   if (header.update_num < 1 || header.update_num >= kMaxUpdates) {
-    return DataLoss("row of key ", key, " has update_num ", header.update_num, ", expected >= 1 and < ",
-                    kMaxUpdates);
+    return DataLoss("row of key ", key, " has update_num ", header.update_num, ", expected in [1, 2^62)");
   }
   if (header.update_time < 0) {
     return DataLoss("row of key ", key, " has update_time ", header.update_time, ", expected >= 0");

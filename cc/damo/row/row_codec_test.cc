@@ -90,7 +90,7 @@ TEST(RowCodecTest, DamagedHeadersAreDataLoss) {
       {"group, high byte", 3, 1, "says group 16777223, expected 7"},
       {"reserved", 4, 1, "has reserved field 1, expected 0"},
       {"key", 8, 0, "says key 81985529216486656"},
-      {"update_num 0", 24, 0, "has update_num 0, expected >= 1"},
+      {"update_num 0", 24, 0, "has update_num 0, expected in [1, 2^62)"},
       {"update_num beyond counting", 31, '\x40', "has update_num 4611686018427387907"},
       {"update_time negative", 23, '\x80', "has update_time -9223370269629175808, expected >= 0"},
       {"update_num negative", 31, '\x80', "has update_num -9223372036854775805"},

@@ -48,6 +48,7 @@ class PyStorage:
         durability: str | None = None,
         read_only: bool | None = None,
         seed: int | None = None,
+        create_if_missing: bool = True,
     ) -> None: ...
     @property
     def directory(self) -> str: ...
