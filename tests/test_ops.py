@@ -227,7 +227,7 @@ def test_group_that_does_not_exist_is_not_found(store, handle):
 
 
 def test_handle_of_a_directory_without_a_store_is_not_found_and_makes_none(tmp_path):
-    with pytest.raises(tf.errors.NotFoundError, match="open store '.*/none': there is no such directory"):
+    with pytest.raises(tf.errors.NotFoundError, match=r"open store '.*/none': there is no such directory"):
         ops.table_handle(str(tmp_path / "none"), 0)
     assert list(tmp_path.iterdir()) == []
 
