@@ -27,6 +27,13 @@ void SumGradients(Span<const float> gradients, Span<const int64_t> occurrences, 
   }
 }
 
+// Bytes of floats, aligned or not, as floats.
+std::vector<float> CopyFloats(std::string_view bytes) {
+  std::vector<float> floats(bytes.size() / sizeof(float));
+  if (!floats.empty()) std::memcpy(floats.data(), bytes.data(), bytes.size());
+  return floats;
+}
+
 bool AllFinite(Span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
@@ -283,10 +290,10 @@ StatusOr<std::optional<Row>> EmbeddingTable::GetRow(uint64_t key) const {
       if (!row) return Status();
       DAMO_ASSIGN_OR_RETURN(const auto header, DecodeLiveRow(*recipe, key, *row, now_millis));
       if (!header) return Status();
-      result = Row{*header, std::vector<float>(dim_), std::vector<float>(recipe->layout.slot_floats())};
-      const char* const floats = row->data() + kRowHeaderBytes;
-      std::memcpy(result->weights.data(), floats, sizeof(float) * dim_);
-      std::memcpy(result->slots.data(), floats + sizeof(float) * dim_, sizeof(float) * result->slots.size());
+      const std::string_view floats = row->substr(kRowHeaderBytes);
+      const size_t weight_bytes = sizeof(float) * dim_;
+      result =
+          Row{*header, CopyFloats(floats.substr(0, weight_bytes)), CopyFloats(floats.substr(weight_bytes))};
       return Status();
     };
     return storage->MultiGet(group_, Span<const uint64_t>(&key, 1), visit);
