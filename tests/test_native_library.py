@@ -63,7 +63,7 @@ def run_and_watch_bindings(program: str, *arguments: object) -> tuple[set[Bindin
     """Runs a program; returns what of the engine and RocksDB was bound to whom, and the output."""
     found, errors = set(), []
     with subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
+        [sys.executable, "-P", "-c", program, *map(str, arguments)],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

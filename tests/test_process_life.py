@@ -35,7 +35,7 @@ def say(*words):
 def start(program: str, *arguments: object) -> subprocess.Popen:
     """Runs PRELUDE and `program` in a process of its own, as the leader of a process group."""
     return subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + program, *map(str, arguments)],
+        [sys.executable, "-P", "-c", PRELUDE + program, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
