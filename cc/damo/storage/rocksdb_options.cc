@@ -17,6 +17,10 @@ constexpr int kMaxMemtables = 2;
 // recovery after a crash slower.
 constexpr int64_t kMaxMemtableBytes = int64_t{256} << 20;
 
+// RocksDB charges a memtable to the cache in steps of this size, and does so even where it finds nothing to
+// evict because reads and compactions hold the blocks. One step for each memtable is kept out of the cache.
+constexpr size_t kChargeStep = size_t{256} << 10;
+
 size_t MemtableBytes(const RocksDbStorageOptions& options) {
   return static_cast<size_t>(std::min(options.memory_budget / 4 / kMaxMemtables, kMaxMemtableBytes));
 }
@@ -77,7 +81,8 @@ void SetBounds(rocksdb::DBOptions* db) {
 
 SharedParts MakeSharedParts(const RocksDbStorageOptions& options) {
   SharedParts parts;
-  parts.cache = rocksdb::NewLRUCache(static_cast<size_t>(options.memory_budget));
+  parts.cache =
+      rocksdb::NewLRUCache(static_cast<size_t>(options.memory_budget) - kMaxMemtables * kChargeStep);
   parts.statistics = rocksdb::CreateDBStatistics();
   parts.statistics->set_stats_level(rocksdb::StatsLevel::kExceptHistogramOrTimers);  // counters only: cheap
   return parts;
