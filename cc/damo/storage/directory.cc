@@ -42,6 +42,19 @@ Status CreateDirectory(const fs::path& directory) {
   return SyncDirectory(parent);
 }
 
+// Adds to `bytes` those of the files of one directory, subdirectories not included.
+template <typename Counts>
+Status AddFileBytes(const fs::path& directory, const Counts& counts, uint64_t* bytes) {
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    if (!counts(entry->path())) continue;
+    std::error_code deleted_meanwhile;  // such a file counts nothing
+    const uintmax_t size = entry->file_size(deleted_meanwhile);
+    if (!deleted_meanwhile) *bytes += size;
+  }
+  return error ? FileError("list directory", directory, error) : Status();
+}
+
 }  // namespace
 
 StatusOr<DirectoryContent> InspectDirectory(const std::string& directory) {
@@ -79,16 +92,17 @@ Status EndCreation(const std::string& directory) {
 }
 
 StatusOr<uint64_t> DatabaseBytes(const std::string& directory) {
+  const auto is_data = [](const fs::path& file) {
+    return file.extension() == ".sst" || file.extension() == ".log";
+  };
+  const auto is_any = [](const fs::path&) { return true; };
   uint64_t bytes = 0;
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    const fs::path extension = entry->path().extension();
-    if (extension != ".sst" && extension != ".log") continue;
-    std::error_code deleted_meanwhile;  // such a file counts nothing
-    const uintmax_t size = entry->file_size(deleted_meanwhile);
-    if (!deleted_meanwhile) bytes += size;
+  DAMO_RETURN_IF_ERROR(AddFileBytes(directory, is_data, &bytes));
+  for (const char* const folder : {kIngestFolder, kRedoFolder}) {
+    const fs::path path = fs::path(directory) / folder;
+    std::error_code error;  // a folder that cannot be looked at fails the listing
+    if (fs::exists(path, error) || error) DAMO_RETURN_IF_ERROR(AddFileBytes(path, is_any, &bytes));
   }
-  if (error) return FileError("list directory", directory, error);
   return bytes;
 }
 

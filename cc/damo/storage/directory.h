@@ -11,6 +11,10 @@
 
 namespace damo {
 
+// Folders of a store beside its database, absent while they have nothing to hold.
+inline constexpr char kIngestFolder[] = "ingest";  // files of sorted batches that are not committed yet
+inline constexpr char kRedoFolder[] = "redo";      // segments of the engine's redo log
+
 enum class DirectoryContent {
   kAbsent,      // there is no such directory
   kNothing,     // it is empty
@@ -29,7 +33,7 @@ StatusOr<bool> BeginCreation(const std::string& directory);
 // Removes the mark: the store is complete.
 Status EndCreation(const std::string& directory);
 
-// Bytes of the table files and write-ahead logs in it.
+// Bytes of the table files and write-ahead logs in it, and of all files in the folders above.
 StatusOr<uint64_t> DatabaseBytes(const std::string& directory);
 
 }  // namespace damo

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/storage/memory_storage.h"
 
+#include <functional>
 #include <map>
 #include <mutex>
 #include <shared_mutex>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "damo/row/key.h"
+#include "damo/storage/row_order.h"
 
 namespace damo {
 namespace {
@@ -53,6 +55,40 @@ class MemoryBatch final : public StorageBatch {
   std::vector<OneWrite> writes_;
 };
 
+class MemorySortedBatch final : public SortedBatch {
+ public:
+  using Write = std::function<Status(StorageBatch&)>;
+
+  explicit MemorySortedBatch(Write write) : write_(std::move(write)) {}
+
+  Status PutRow(uint8_t group, uint64_t key, std::string_view row) override {
+    DAMO_RETURN_IF_ERROR(AddKey(group, key));
+    return batch_.PutRow(group, key, row);
+  }
+  Status DeleteRow(uint8_t group, uint64_t key) override {
+    DAMO_RETURN_IF_ERROR(AddKey(group, key));
+    return batch_.DeleteRow(group, key);
+  }
+  Status PutManifest(std::string_view name, std::string_view value) override {
+    return batch_.PutManifest(name, value);
+  }
+  Status Commit() override {
+    DAMO_RETURN_IF_ERROR(failure_);
+    return write_(batch_);
+  }
+
+ private:
+  Status AddKey(uint8_t group, uint64_t key) {
+    if (failure_.ok()) failure_ = order_.Add(group, key);
+    return failure_;
+  }
+
+  const Write write_;
+  RowOrder order_;
+  MemoryBatch batch_;
+  Status failure_;  // the first one: a batch that lacks something is never committed
+};
+
 // Reads copy what they visit under the lock and visit it afterwards, so that a visitor may write.
 class MemoryStorage final : public Storage {
  public:
@@ -81,6 +117,11 @@ class MemoryStorage final : public Storage {
     std::unique_lock<std::shared_mutex> lock(mutex_);
     static_cast<const MemoryBatch&>(batch).ApplyTo(contents_);
     return Status();
+  }
+
+  StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() override {
+    const auto write = [this](StorageBatch& batch) { return Write(batch); };
+    return std::unique_ptr<SortedBatch>(std::make_unique<MemorySortedBatch>(write));
   }
 
   Status Flush() override { return Status(); }

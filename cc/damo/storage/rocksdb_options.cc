@@ -22,6 +22,7 @@ constexpr int64_t kMaxMemtableBytes = int64_t{256} << 20;
 constexpr size_t kChargeStep = size_t{256} << 10;
 
 size_t MemtableBytes(const RocksDbStorageOptions& options) {
+  if (options.memtable_bytes > 0) return static_cast<size_t>(options.memtable_bytes);
   return static_cast<size_t>(std::min(options.memory_budget / 4 / kMaxMemtables, kMaxMemtableBytes));
 }
 
@@ -78,6 +79,10 @@ void SetBounds(rocksdb::DBOptions* db) {
 }
 
 }  // namespace
+
+rocksdb::Env* EnvOf(const RocksDbStorageOptions& options) {
+  return options.env_for_test != nullptr ? options.env_for_test : rocksdb::Env::Default();
+}
 
 SharedParts MakeSharedParts(const RocksDbStorageOptions& options) {
   SharedParts parts;

@@ -6,7 +6,7 @@
 #define DAMO_STORAGE_ROCKSDB_OPTIONS_H_
 
 #include <rocksdb/cache.h>
-#include <rocksdb/listener.h>
+#include <rocksdb/env.h>
 #include <rocksdb/options.h>
 #include <rocksdb/statistics.h>
 
@@ -21,6 +21,9 @@ struct SharedParts {
   std::shared_ptr<rocksdb::Cache> cache;
   std::shared_ptr<rocksdb::Statistics> statistics;
 };
+
+// The filesystem to work on.
+rocksdb::Env* EnvOf(const RocksDbStorageOptions& options);
 
 SharedParts MakeSharedParts(const RocksDbStorageOptions& options);
 

@@ -2,21 +2,23 @@
 #include "damo/storage/rocksdb_storage.h"
 
 #include <rocksdb/db.h>
-#include <rocksdb/listener.h>
 #include <rocksdb/options.h>
 #include <rocksdb/snapshot.h>
 #include <rocksdb/statistics.h>
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
-#include <atomic>
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "damo/row/key.h"
 #include "damo/storage/directory.h"
+#include "damo/storage/rocksdb_compaction_wait.h"
+#include "damo/storage/rocksdb_file_guard.h"
 #include "damo/storage/rocksdb_options.h"
+#include "damo/storage/rocksdb_sorted_batch.h"
+#include "damo/storage/rocksdb_status.h"
+#include "damo/storage/rocksdb_write_failure.h"
 
 namespace damo {
 namespace {
@@ -29,56 +31,21 @@ constexpr size_t kMultiGetChunk = 256;
 
 constexpr size_t kScanReadaheadBytes = size_t{1} << 20;
 
-rocksdb::Slice ToSlice(std::string_view bytes) { return rocksdb::Slice(bytes.data(), bytes.size()); }
-std::string_view ToView(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+// A sorted batch waits while level 0 has so many files of rows: each costs every read a look at its filter.
+constexpr uint64_t kMaxLevel0Files = 12;
 
-// ---- failures ----
-
-StatusCode CodeOf(const rocksdb::Status& status) {
-  if (status.IsCorruption()) return StatusCode::kDataLoss;
-  if (status.IsIOError()) return StatusCode::kIoError;
-  return StatusCode::kInternal;
-}
-
-// The only way a RocksDB failure becomes ours. `action` says what was done to what; it is put together on
-// failure only. Callers for whom absence is an answer ask IsNotFound() before.
-template <typename... Parts>
-Status ToStatus(const rocksdb::Status& status, const Parts&... action) {
-  if (status.ok()) return Status();
-  return Status(CodeOf(status), StrCat(action..., ": ", status.ToString()));
-}
-
-// Keeps the first failure to write a file: of a log, or by RocksDB's own threads of a table. RocksDB goes on
-// after some of them. Here each one ends all writing, so that no write is acknowledged by a storage that has
-// stopped saving.
-class WriteFailure final : public rocksdb::EventListener {
- public:
-  void OnBackgroundError(rocksdb::BackgroundErrorReason /*reason*/, rocksdb::Status* status) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (first_.ok()) first_ = *status;
-    failed_.store(true, std::memory_order_release);
-  }
-
-  // OK while there was none.
-  rocksdb::Status first() const {
-    if (!failed_.load(std::memory_order_acquire)) return rocksdb::Status::OK();
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return first_;
-  }
-
- private:
-  std::atomic<bool> failed_{false};  // spares writers the mutex
-  mutable std::mutex mutex_;         // guards first_
-  rocksdb::Status first_;
-};
+// Of a sorted batch's files. Writing one holds its filter and index in memory: two percent of it or so.
+constexpr uint64_t kMaxIngestFileBytes = uint64_t{64} << 20;
 
 // ---- opening ----
 
 // Fails unless the database in `directory` has exactly our column families. Changes nothing there.
-Status CheckFamilies(const std::string& directory) {
+Status CheckFamilies(const std::string& directory, const RocksDbStorageOptions& options) {
+  rocksdb::DBOptions db_options;
+  db_options.env = EnvOf(options);
   std::vector<std::string> names;
-  DAMO_RETURN_IF_ERROR(ToStatus(rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), directory, &names),
-                                "read its manifest"));
+  DAMO_RETURN_IF_ERROR(
+      ToStatus(rocksdb::DB::ListColumnFamilies(db_options, directory, &names), "read its manifest"));
   std::sort(names.begin(), names.end());
   if (names == std::vector<std::string>{rocksdb::kDefaultColumnFamilyName, kManifestFamily}) return Status();
   std::string list;
@@ -178,12 +145,16 @@ class ChunkReader {
 class RocksDbStorage final : public Storage {
  public:
   RocksDbStorage(std::string directory, const RocksDbStorageOptions& options)
-      : directory_(std::move(directory)), options_(options), parts_(MakeSharedParts(options)) {}
+      : directory_(std::move(directory)),
+        options_(options),
+        parts_(MakeSharedParts(options)),
+        ingest_folder_(directory_, EnvOf(options)) {}
 
   // Called once, before anything else. A failure names no path: the caller does.
   Status Open(bool create) {
     rocksdb::DBOptions db_options = MakeDbOptions(options_, parts_);
-    db_options.listeners = {write_failure_};
+    db_options.env = &env_;
+    db_options.listeners = {write_failure_, compaction_wait_};
     db_options.create_if_missing = create;
     db_options.create_missing_column_families = create;
     const rocksdb::ColumnFamilyOptions family = MakeFamilyOptions(options_, parts_);
@@ -198,7 +169,7 @@ class RocksDbStorage final : public Storage {
     db_.reset(db);
     rows_ = Family(handles[0], FamilyReleaser{db});
     manifest_ = Family(handles[1], FamilyReleaser{db});
-    return Status();
+    return options_.read_only ? Status() : ingest_folder_.RemoveLeftovers();
   }
 
   Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const override {
@@ -255,9 +226,7 @@ class RocksDbStorage final : public Storage {
   }
 
   Status Write(StorageBatch& batch) override {
-    if (options_.read_only) {
-      return FailedPrecondition("write to store '", directory_, "': it is open read-only");
-    }
+    if (options_.read_only) return ReadOnlyFailure();
     DAMO_RETURN_IF_ERROR(CheckStillWriting("write to"));
     rocksdb::WriteOptions write;
     write.sync = options_.durability == Durability::kSync;
@@ -266,10 +235,17 @@ class RocksDbStorage final : public Storage {
                     directory_, "'");
   }
 
+  StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() override {
+    if (options_.read_only) return ReadOnlyFailure();
+    const auto ingest = [this](const std::vector<rocksdb::IngestExternalFileArg>& files) {
+      return Ingest(files);
+    };
+    return std::unique_ptr<SortedBatch>(std::make_unique<RocksDbSortedBatch>(RocksDbSortedBatch::Target{
+        &ingest_folder_, db_.get(), rows_.get(), manifest_.get(), kMaxIngestFileBytes, ingest}));
+  }
+
   Status Flush() override {
     if (options_.read_only) return Status();  // nothing was written
-    DAMO_RETURN_IF_ERROR(CheckStillWriting("flush"));
-    // Not only the log: afterwards there is none to replay, and none to count as disk space.
     return FlushMemtables("flush");
   }
 
@@ -306,7 +282,31 @@ class RocksDbStorage final : public Storage {
                     "open it again");
   }
 
+  Status ReadOnlyFailure() const {
+    return FailedPrecondition("write to store '", directory_, "': it is open read-only");
+  }
+
+  // Commits the files of a sorted batch. RocksDB syncs them, their directory and its record of them.
+  Status Ingest(const std::vector<rocksdb::IngestExternalFileArg>& files) {
+    DAMO_RETURN_IF_ERROR(CheckStillWriting("write a sorted batch to"));
+    compaction_wait_->Until(
+        [this] { return !write_failure_->first().ok() || NumLevel0Files() < kMaxLevel0Files; });
+    // What was written before may be in memtables, or in a log that is not synced; a loss of power must not
+    // leave the batch without it.
+    DAMO_RETURN_IF_ERROR(FlushMemtables("write a sorted batch to"));
+    return ToStatus(db_->IngestExternalFiles(files), "write a sorted batch to store '", directory_, "'");
+  }
+
+  // Not only the log: afterwards there is none to replay, and none to count as disk space.
+  uint64_t NumLevel0Files() const {
+    std::string number;
+    if (!db_->GetProperty(rows_.get(), rocksdb::DB::Properties::kNumFilesAtLevelPrefix + "0", &number))
+      return 0;
+    return std::stoull(number);
+  }
+
   Status FlushMemtables(std::string_view action) {
+    DAMO_RETURN_IF_ERROR(CheckStillWriting(action));
     rocksdb::FlushOptions flush;
     flush.wait = true;
     flush.allow_write_stall = true;  // else it would first wait for compactions to catch up
@@ -317,6 +317,9 @@ class RocksDbStorage final : public Storage {
   const RocksDbStorageOptions options_;
   const SharedParts parts_;
   const std::shared_ptr<WriteFailure> write_failure_ = std::make_shared<WriteFailure>();
+  GuardedEnv env_{EnvOf(options_), write_failure_};
+  IngestFolder ingest_folder_;
+  const std::shared_ptr<CompactionWait> compaction_wait_ = std::make_shared<CompactionWait>();
   std::unique_ptr<rocksdb::DB> db_;
   Family rows_;  // these two go before db_
   Family manifest_;
@@ -325,9 +328,13 @@ class RocksDbStorage final : public Storage {
 Status CheckArguments(const std::string& directory, const RocksDbStorageOptions& options) {
   if (directory.empty()) return InvalidArgument("the path is empty");
   if (directory.find('\0') != std::string::npos) return InvalidArgument("the path contains a zero byte");
-  if (options.memory_budget < StoreOptions::kMinMemoryBudget) {
-    return InvalidArgument("memory_budget must be >= ", StoreOptions::kMinMemoryBudget,
+  if (options.memory_budget < RocksDbStorageOptions::kMinMemoryBudget) {
+    return InvalidArgument("memory_budget must be >= ", RocksDbStorageOptions::kMinMemoryBudget,
                            " bytes. Received: memory_budget=", options.memory_budget);
+  }
+  if (options.memtable_bytes < 0 || options.memtable_bytes > options.memory_budget / 4) {
+    return InvalidArgument("memtable_bytes must be in [0, memory_budget / 4]. Received: memtable_bytes=",
+                           options.memtable_bytes, ", memory_budget=", options.memory_budget);
   }
   return Status();
 }
@@ -348,7 +355,7 @@ StorageOr Create(const std::string& directory, const RocksDbStorageOptions& opti
 }
 
 StorageOr OpenExisting(const std::string& directory, const RocksDbStorageOptions& options) {
-  DAMO_RETURN_IF_ERROR(CheckFamilies(directory));
+  DAMO_RETURN_IF_ERROR(CheckFamilies(directory, options));
   auto storage = std::make_unique<RocksDbStorage>(directory, options);
   DAMO_RETURN_IF_ERROR(storage->Open(/*create=*/false));
   return std::unique_ptr<Storage>(std::move(storage));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A Storage on RocksDB: rows in the default column family, the manifest in one other. With memory_storage.h's
-// twin the only implementation of Storage. Only rocksdb_storage.cc and rocksdb_options.* include rocksdb/*.
+// twin the only implementation of Storage. Only rocksdb_*.{h,cc}
+// include rocksdb/*.
 #ifndef DAMO_STORAGE_ROCKSDB_STORAGE_H_
 #define DAMO_STORAGE_ROCKSDB_STORAGE_H_
 
@@ -11,14 +12,25 @@
 #include "damo/config/store_options.h"
 #include "damo/storage/storage.h"
 
+namespace rocksdb {
+class Env;
+}
+
 namespace damo {
 
 struct RocksDbStorageOptions {
-  // Bytes for block cache, indexes, filters and memtables together; at least StoreOptions::kMinMemoryBudget.
+  static constexpr int64_t kMinMemoryBudget = int64_t{1} << 20;
+
+  // Bytes for block cache, indexes, filters and memtables together; at least kMinMemoryBudget.
   int64_t memory_budget = StoreOptions::kDefaultMemoryBudget;
+  // Bytes at which a memtable is full; there are at most two. 0: an eighth of the budget, at most 256 MiB,
+  // for rows that come by Write(). Where they come by sorted batches little is enough, and leaves more to the
+  // block cache.
+  int64_t memtable_bytes = 0;
   Durability durability = Durability::kWal;
   bool read_only = false;
-  bool create_if_missing = true;  // not done when read_only
+  bool create_if_missing = true;         // not done when read_only
+  rocksdb::Env* env_for_test = nullptr;  // a filesystem that fails on demand; outlives the storage
 };
 
 // Opens the database in `directory`, creating directory and database if absent, unless read_only: NotFound.
@@ -27,7 +39,8 @@ struct RocksDbStorageOptions {
 // another process (FailedPrecondition).
 //
 // After a failure to write one of its files, in the background or not, the storage writes no more: Write,
-// Flush and Close fail, naming the first failure, until it is opened anew. Reads go on.
+// Flush, Close and commits fail, naming the first failure, until it is opened anew. Reads go on. Files of a
+// sorted batch that could not be written, as on a full disk, fail that batch only: the next one may succeed.
 StatusOr<std::unique_ptr<Storage>> OpenRocksDbStorage(const std::string& directory,
                                                       const RocksDbStorageOptions& options);
 

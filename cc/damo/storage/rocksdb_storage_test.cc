@@ -248,12 +248,20 @@ TEST(RocksDbStorageTest, BadArgumentsAreRefused) {
   EXPECT_TRUE(FailsWith(Open("").status(), StatusCode::kInvalidArgument, "open store '': the path is empty"));
   EXPECT_TRUE(FailsWith(Open(directory / std::string("a\0b", 3)).status(), StatusCode::kInvalidArgument,
                         "contains a zero byte"));
-  for (const int64_t budget : {INT64_MIN, int64_t{-1}, int64_t{0}, StoreOptions::kMinMemoryBudget - 1}) {
+  for (const int64_t budget :
+       {INT64_MIN, int64_t{-1}, int64_t{0}, RocksDbStorageOptions::kMinMemoryBudget - 1}) {
     RocksDbStorageOptions options;
     options.memory_budget = budget;
     EXPECT_TRUE(
         FailsWith(OpenRocksDbStorage(directory / "store", options).status(), StatusCode::kInvalidArgument,
-                  StrCat("memory_budget must be >= 4194304 bytes. Received: memory_budget=", budget)));
+                  StrCat("memory_budget must be >= 1048576 bytes. Received: memory_budget=", budget)));
+  }
+  for (const int64_t bytes : {int64_t{-1}, StoreOptions::kDefaultMemoryBudget / 4 + 1}) {
+    RocksDbStorageOptions options;
+    options.memtable_bytes = bytes;
+    EXPECT_TRUE(FailsWith(
+        OpenRocksDbStorage(directory / "store", options).status(), StatusCode::kInvalidArgument,
+        StrCat("memtable_bytes must be in [0, memory_budget / 4]. Received: memtable_bytes=", bytes)));
   }
   EXPECT_TRUE(fs::is_empty(directory.path()));
 }
@@ -548,21 +556,39 @@ TEST(RocksDbStorageTest, FailureOfABackgroundFlushEndsAllWriting) {
 
 // ---- memory and files ----
 
-TEST(RocksDbStorageTest, CompactionInASmallBudgetKeepsTheRowsAndTheBudget) {
-  constexpr uint64_t kKeys = 20000;  // 8 MB, over a budget of 4
+// Versions of 8 MB of rows, over a budget that is smaller.
+void WriteManyVersionsWithin(int64_t memory_budget, int64_t memtable_bytes) {
+  constexpr uint64_t kKeys = 20000;
   const TestDirectory directory;
-  std::unique_ptr<Storage> storage = MustOpen(directory.path());
+  RocksDbStorageOptions options;
+  options.memory_budget = memory_budget;
+  options.memtable_bytes = memtable_bytes;
+  StorageOr opened = OpenRocksDbStorage(directory.path(), options);
+  ASSERT_OK(opened.status());
+  std::unique_ptr<Storage> storage = std::move(*opened);
   for (int version = 0; version < 5; ++version) {
     for (uint64_t begin = 0; begin < kKeys; begin += 500) {
       ASSERT_OK(PutRows(*storage, begin, begin + 500, version));
     }
     ASSERT_OK(ReadRows(*storage, kKeys, version));
-    EXPECT_LE(storage->Stats()->block_cache_bytes, static_cast<uint64_t>(StoreOptions::kMinMemoryBudget));
+    EXPECT_LE(storage->Stats()->block_cache_bytes, static_cast<uint64_t>(memory_budget));
   }
   ASSERT_OK(storage->Close());
   storage = MustOpen(directory.path());
   ASSERT_OK(ReadRows(*storage, kKeys, 4));
   ASSERT_OK(ScanRows(*storage, kKeys, 4));
+}
+
+TEST(RocksDbStorageTest, CompactionInASmallBudgetKeepsTheRowsAndTheBudget) {
+  WriteManyVersionsWithin(StoreOptions::kMinMemoryBudget, 0);
+}
+
+TEST(RocksDbStorageTest, CompactionInTheSmallestBudgetKeepsTheRowsAndTheBudget) {
+  WriteManyVersionsWithin(RocksDbStorageOptions::kMinMemoryBudget, 0);
+}
+
+TEST(RocksDbStorageTest, SmallMemtablesKeepTheRowsAndTheBudget) {
+  WriteManyVersionsWithin(StoreOptions::kMinMemoryBudget, int64_t{64} << 10);
 }
 
 TEST(RocksDbStorageTest, StatsCountBlocksReadAndFound) {

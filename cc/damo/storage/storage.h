@@ -18,13 +18,32 @@
 
 namespace damo {
 
-// Writes collected to be made at once. Keeps copies of what it is given. Thread-compatible.
-class StorageBatch {
+// Where values of the manifest are written to.
+class ManifestWriter {
  public:
-  virtual ~StorageBatch() = default;
+  virtual ~ManifestWriter() = default;
+  virtual Status PutManifest(std::string_view name, std::string_view value) = 0;
+};
+
+// Writes collected to be made at once. Keeps copies of what it is given. Thread-compatible.
+class StorageBatch : public ManifestWriter {
+ public:
   virtual Status PutRow(uint8_t group, uint64_t key, std::string_view row) = 0;
   virtual Status DeleteRow(uint8_t group, uint64_t key) = 0;
-  virtual Status PutManifest(std::string_view name, std::string_view value) = 0;
+};
+
+// Many rows written at once, in order, with the manifest values that belong to them. Streams: memory use does
+// not grow with the number of rows. Thread-compatible. One that is not committed leaves nothing behind. Its
+// manifest values may come in any order, before Commit(); of several of one name the last counts.
+class SortedBatch : public ManifestWriter {
+ public:
+  // Both in strictly ascending order of (group, key) together, else Internal.
+  virtual Status PutRow(uint8_t group, uint64_t key, std::string_view row) = 0;
+  virtual Status DeleteRow(uint8_t group, uint64_t key) = 0;
+  // Makes all of it visible in one atomic step that survives loss of power, whatever the storage's
+  // durability. Called once. On failure nothing is visible; if the disk failed while the step itself was
+  // recorded, a later opening may find all of it or nothing.
+  virtual Status Commit() = 0;
 };
 
 // What a storage can tell of itself. Counters count from opening.
@@ -63,6 +82,10 @@ class Storage {
   // Makes the batch's writes in one atomic step, as durable as the storage was opened to be; of several
   // writes to one key the last counts. On failure none of them is visible.
   virtual Status Write(StorageBatch& batch) = 0;
+
+  // An empty batch for rows in order. It may be filled while other calls run; one at a time. It must go
+  // before the storage is closed.
+  virtual StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() = 0;
 
   // Returns when all that was written before is in its final files and survives power loss.
   virtual Status Flush() = 0;

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A storage whose filesystem fails: each operation of a short run in turn.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "damo/base/test_directory.h"
+#include "damo/base/test_status.h"
+#include "damo/storage/rocksdb_storage.h"
+#include "damo/storage/test_faults.h"
+
+namespace damo {
+namespace {
+
+using StorageOr = StatusOr<std::unique_ptr<Storage>>;
+
+constexpr uint64_t kKeys = 300;
+
+// Every call of a run writes one version: all rows, and its number in the manifest. So what is there of a
+// version tells whether it is whole.
+std::string RowOf(uint64_t key, int version) {
+  std::string row = "row " + std::to_string(key) + " version " + std::to_string(version) + " ";
+  row.resize(100, 'x');
+  return row;
+}
+
+template <typename Batch>
+Status FillBatch(Batch& batch, int version) {
+  for (uint64_t key = 0; key < kKeys; ++key) {
+    DAMO_RETURN_IF_ERROR(batch.PutRow(1, key, RowOf(key, version)));
+  }
+  return batch.PutManifest("version", std::to_string(version));
+}
+
+Status WriteVersion(Storage& storage, int version) {
+  const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
+  DAMO_RETURN_IF_ERROR(FillBatch(*batch, version));
+  return storage.Write(*batch);
+}
+
+Status CommitVersion(Storage& storage, int version) {
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
+  DAMO_RETURN_IF_ERROR(FillBatch(*batch, version));
+  return batch->Commit();
+}
+
+// The version all rows have, -1 where all are absent. Internal if they are not all of one.
+StatusOr<int> ReadVersion(const Storage& storage) {
+  DAMO_ASSIGN_OR_RETURN(const std::optional<std::string> value, storage.GetManifest("version"));
+  const int version = value ? std::stoi(*value) : -1;
+  std::vector<uint64_t> keys;
+  for (uint64_t key = 0; key < kKeys; ++key) keys.push_back(key);
+  DAMO_RETURN_IF_ERROR(storage.MultiGet(1, keys, [&](size_t key, std::optional<std::string_view> row) {
+    const bool same = version < 0 ? !row : row == RowOf(key, version);
+    return same ? Status() : Internal("version ", version, " has row ", key, " ", row.value_or("absent"));
+  }));
+  return version;
+}
+
+// Runs against one directory and remembers what was promised.
+class FaultRun {
+ public:
+  FaultRun(std::string directory, Durability durability) : directory_(std::move(directory)), env_(plan_) {
+    options_.memory_budget = StoreOptions::kMinMemoryBudget;
+    options_.durability = durability;
+    options_.env_for_test = &env_;
+  }
+
+  FaultPlan& plan() { return *plan_; }
+  Storage* storage() { return storage_.get(); }
+
+  Status Open() {
+    StorageOr storage = OpenRocksDbStorage(directory_, options_);
+    if (storage.ok()) storage_ = std::move(*storage);
+    return storage.status();
+  }
+
+  // Ends it as the death of the process would.
+  void Die() { storage_.reset(); }
+  void LosePower() {
+    storage_.reset();
+    plan_->LosePower();
+  }
+
+  Status Close() {
+    const Status status = storage_->Close();
+    storage_.reset();
+    return status;
+  }
+
+  using WriteFunction = Status (*)(Storage& storage, int version);
+  Status Write(WriteFunction write) {
+    const Status status = write(*storage_, ++last_tried_);
+    if (status.ok()) acknowledged_ = last_tried_;
+    return status;
+  }
+
+  // Writes, commits, reads, flushes. Calls that fail are passed over.
+  void WriteAndRead() {
+    for (const WriteFunction write : {WriteVersion, CommitVersion, WriteVersion, CommitVersion}) {
+      Write(write).IgnoreError();
+      ReadsAreTrueOrFail();
+    }
+    storage_->Flush().IgnoreError();
+    Write(WriteVersion).IgnoreError();
+    ReadsAreTrueOrFail();
+  }
+
+  void ReadsAreTrueOrFail() const {
+    const StatusOr<int> version = ReadVersion(*storage_);
+    if (version.ok()) {
+      EXPECT_EQ(*version, acknowledged_);
+    } else {
+      EXPECT_TRUE(version.status().code() == StatusCode::kIoError ||
+                  version.status().code() == StatusCode::kDataLoss)
+          << version.status().ToString();
+    }
+  }
+
+  // What was acknowledged is there. After a reopening a write that failed may be there too, but whole.
+  void NothingIsLost() {
+    const StatusOr<int> version = ReadVersion(*storage_);
+    ASSERT_OK(version.status());
+    EXPECT_GE(*version, acknowledged_);
+    EXPECT_LE(*version, last_tried_);
+    acknowledged_ = *version;
+  }
+
+  void EverythingWorks() {
+    ASSERT_OK(Write(WriteVersion));
+    ASSERT_OK(Write(CommitVersion));
+    ASSERT_OK(Write(WriteVersion));
+    ASSERT_OK(storage_->Flush());
+    ASSERT_OK(Write(WriteVersion));
+    NothingIsLost();
+  }
+
+ private:
+  const std::string directory_;
+  const std::shared_ptr<FaultPlan> plan_ = std::make_shared<FaultPlan>();
+  FaultEnv env_;
+  RocksDbStorageOptions options_;
+  std::unique_ptr<Storage> storage_;
+  int acknowledged_ = -1;
+  int last_tried_ = -1;
+};
+
+struct Case {
+  std::string name;
+  FileOperation operation;
+  FaultKind kind;
+  bool lasts;
+};
+
+void PrintTo(const Case& fault, std::ostream* out) { *out << fault.name; }
+
+class RocksDbFaultTest : public testing::TestWithParam<Case> {
+ protected:
+  // Repeats `run`, each time with a new directory and one operation later failing, until it ran without.
+  void AtEveryOperation(const std::function<void(FaultRun&)>& run) {
+    const Case& fault = GetParam();
+    bool failed = true;
+    for (int first = 0; failed; ++first) {
+      SCOPED_TRACE(StrCat(fault.name, " ", first));
+      const TestDirectory directory;
+      FaultRun fault_run(directory.path(), Durability::kWal);
+      ASSERT_OK(fault_run.Open());
+      ASSERT_OK(fault_run.Write(WriteVersion));
+      fault_run.plan().Set(FaultPlan::Fault{fault.operation, first, fault.lasts, fault.kind});
+      run(fault_run);
+      failed = fault_run.plan().num_failed() > 0;
+      fault_run.plan().Set(std::nullopt);
+      ASSERT_NO_FATAL_FAILURE(GoesOn(fault_run));
+      if (HasFailure()) return;
+    }
+  }
+
+ private:
+  void GoesOn(FaultRun& run) {
+    if (run.storage() != nullptr) run.ReadsAreTrueOrFail();
+    run.Die();
+    ASSERT_OK(run.Open());
+    ASSERT_NO_FATAL_FAILURE(run.NothingIsLost());
+    ASSERT_NO_FATAL_FAILURE(run.EverythingWorks());
+  }
+};
+
+TEST_P(RocksDbFaultTest, WritingAndReading) {
+  AtEveryOperation([](FaultRun& run) { run.WriteAndRead(); });
+}
+
+TEST_P(RocksDbFaultTest, ClosingAndOpening) {
+  AtEveryOperation([](FaultRun& run) {
+    run.Close().IgnoreError();
+    run.Open().IgnoreError();
+  });
+}
+
+// Not while a batch is committed: RocksDB 7.8 does not check its reads of the files it takes over.
+TEST(RocksDbReadFaultTest, ReadThatFailsIsNeverAnAbsentRow) {
+  for (const bool lasts : {false, true}) {
+    bool failed = true;
+    for (int first = 0; failed; ++first) {
+      SCOPED_TRACE(StrCat("read ", first, lasts ? " and all after it" : ""));
+      const TestDirectory directory;
+      FaultRun run(directory.path(), Durability::kWal);
+      ASSERT_OK(run.Open());
+      run.WriteAndRead();
+      ASSERT_OK(run.Close());
+      ASSERT_OK(run.Open());
+      run.plan().Set(FaultPlan::Fault{FileOperation::kRead, first, lasts, FaultKind::kIoError});
+      run.ReadsAreTrueOrFail();
+      failed = run.plan().num_failed() > 0;
+      run.plan().Set(std::nullopt);
+      ASSERT_NO_FATAL_FAILURE(run.NothingIsLost());
+    }
+  }
+}
+
+TEST(RocksDbPowerLossTest, SortedBatchAndAllBeforeItSurvive) {
+  for (const Durability durability : {Durability::kWal, Durability::kSync, Durability::kCheckpoint}) {
+    SCOPED_TRACE(DurabilityName(durability));
+    const TestDirectory directory;
+    FaultRun run(directory.path(), durability);
+    ASSERT_OK(run.Open());
+    for (int round = 0; round < 3; ++round) {
+      ASSERT_OK(run.Write(WriteVersion));
+      ASSERT_OK(run.Write(CommitVersion));
+      run.LosePower();
+      ASSERT_OK(run.Open());
+      ASSERT_NO_FATAL_FAILURE(run.NothingIsLost());
+    }
+  }
+}
+
+std::vector<Case> AllCases() {
+  const std::pair<std::string, FileOperation> operations[] = {
+      {"Create", FileOperation::kCreate}, {"Write", FileOperation::kWrite},
+      {"Sync", FileOperation::kSync},     {"Rename", FileOperation::kRename},
+      {"Link", FileOperation::kLink},     {"SyncDirectory", FileOperation::kSyncDirectory}};
+  std::vector<Case> cases;
+  for (const auto& [name, operation] : operations) {
+    for (const bool lasts : {false, true}) {
+      const std::string suffix = lasts ? "Lasting" : "Once";
+      cases.push_back({name + "IoError" + suffix, operation, FaultKind::kIoError, lasts});
+      cases.push_back({name + "NoSpace" + suffix, operation, FaultKind::kNoSpace, lasts});
+    }
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RocksDbFaultTest, testing::ValuesIn(AllCases()),
+                         [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace damo
