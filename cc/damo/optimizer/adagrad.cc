@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "damo/base/element_loop.h"
+
 namespace damo {
 namespace {
 
@@ -12,6 +14,18 @@ struct Settings {
   double lambda;
   double eta;
   double epsilon;
+};
+
+struct Kernel {
+  float rate;
+  float lambda;
+  float epsilon;
+
+  DAMO_ALWAYS_INLINE void operator()(float g, float& w, float& sum) const {
+    const float penalized = g + lambda * w;
+    sum += penalized * penalized;
+    w -= rate * (penalized / (std::sqrt(sum) + epsilon));
+  }
 };
 
 class Adagrad final : public Optimizer {
@@ -24,19 +38,10 @@ class Adagrad final : public Optimizer {
 
   void Update(const Step& step, Span<const float> gradient, Span<float> weights,
               Span<float> slots) const override {
-    const float* __restrict g = gradient.data();
-    float* __restrict w = weights.data();
-    float* __restrict sum = slots.data();
     const auto earlier_updates = static_cast<double>(step.update_num - 1);
-    const float rate = static_cast<float>(step.learning_rate / (1 + earlier_updates * settings_.eta));
-    const float lambda = static_cast<float>(settings_.lambda);
-    const float epsilon = static_cast<float>(settings_.epsilon);
-    const size_t dim = weights.size();
-    for (size_t i = 0; i < dim; ++i) {
-      const float penalized = g[i] + lambda * w[i];
-      sum[i] += penalized * penalized;
-      w[i] -= rate * (penalized / (std::sqrt(sum[i]) + epsilon));
-    }
+    const Kernel kernel{static_cast<float>(step.learning_rate / (1 + earlier_updates * settings_.eta)),
+                        static_cast<float>(settings_.lambda), static_cast<float>(settings_.epsilon)};
+    ForEachElement(kernel, weights.size(), gradient.data(), weights.data(), slots.data());
   }
 
  private:

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/optimizer/adam.h"
 
+#include "damo/base/element_loop.h"
 #include "damo/optimizer/adam_base.h"
 
 namespace damo {
 namespace {
+
+struct Kernel {
+  AdamStep adam;
+  float penalty;
+
+  DAMO_ALWAYS_INLINE void operator()(float g, float& w, float& m, float& v) const {
+    w -= adam.Advance(g + penalty * w, m, v);
+  }
+};
 
 class Adam final : public AdamBase {
  public:
@@ -12,14 +22,9 @@ class Adam final : public AdamBase {
 
   void Update(const Step& step, Span<const float> gradient, Span<float> weights,
               Span<float> slots) const override {
+    const Kernel kernel{MakeStep(step), static_cast<float>(lambda())};
     const size_t dim = weights.size();
-    const float* __restrict g = gradient.data();
-    float* __restrict w = weights.data();
-    float* __restrict m = slots.data();
-    float* __restrict v = m + dim;
-    const AdamStep adam = MakeStep(step);
-    const float penalty = static_cast<float>(lambda());
-    for (size_t i = 0; i < dim; ++i) w[i] -= adam.Advance(g[i] + penalty * w[i], m[i], v[i]);
+    ForEachElement(kernel, dim, gradient.data(), weights.data(), slots.data(), slots.data() + dim);
   }
 };
 

@@ -9,7 +9,8 @@
 #include <string_view>
 #include <utility>
 
-#include "damo/optimizer/integer_power.h"
+#include "damo/base/element_loop.h"
+#include "damo/optimizer/bias_correction.h"
 #include "damo/optimizer/optimizer.h"
 
 namespace damo {
@@ -42,7 +43,7 @@ struct AdamStep {
   // Advances the moments of one element by its gradient, and returns what is to be subtracted from its
   // weight: rate * m / (sqrt(v) * v_scale + epsilon). A gradient beyond 1.8e19 overflows v to infinity, and
   // the element's weight then stays, as in any float32 Adam.
-  float Advance(float gradient, float& m, float& v) const {
+  DAMO_ALWAYS_INLINE float Advance(float gradient, float& m, float& v) const {
     m = beta1 * m + one_minus_beta1 * gradient;
     v = beta2 * v + one_minus_beta2 * gradient * gradient;
     return rate * (m / (std::sqrt(v) * v_scale + epsilon));
@@ -54,8 +55,15 @@ class AdamBase : public Optimizer {
   AdamBase(Parameters parameters, const AdamSettings& settings)
       : Optimizer(std::move(parameters)),
         settings_(settings),
-        beta1_power_(settings.beta1),
-        beta2_power_(settings.beta2) {}
+        constants_{static_cast<float>(settings.beta1),
+                   static_cast<float>(settings.beta2),
+                   static_cast<float>(1 - settings.beta1),
+                   static_cast<float>(1 - settings.beta2),
+                   static_cast<float>(settings.epsilon),
+                   /*rate=*/0,
+                   /*v_scale=*/0},
+        correction1_(settings.beta1),
+        v_scale_(settings.beta2) {}
 
   double learning_rate() const final { return settings_.gamma; }
   Span<const std::string_view> slot_names() const final { return kSlotNames; }
@@ -63,21 +71,19 @@ class AdamBase : public Optimizer {
  protected:
   double lambda() const { return settings_.lambda; }
   AdamStep MakeStep(const Step& step) const {
-    const double correction1 = 1 - beta1_power_(step.update_num);
-    const double correction2 = 1 - beta2_power_(step.update_num);
-    return {
-        static_cast<float>(settings_.beta1),           static_cast<float>(settings_.beta2),
-        static_cast<float>(1 - settings_.beta1),       static_cast<float>(1 - settings_.beta2),
-        static_cast<float>(settings_.epsilon),         static_cast<float>(step.learning_rate / correction1),
-        static_cast<float>(1 / std::sqrt(correction2))};
+    AdamStep result = constants_;
+    result.rate = static_cast<float>(step.learning_rate / correction1_(step.update_num));
+    result.v_scale = v_scale_(step.update_num);
+    return result;
   }
 
  private:
   static constexpr std::string_view kSlotNames[] = {"m", "v"};
 
   const AdamSettings settings_;
-  const IntegerPower beta1_power_;
-  const IntegerPower beta2_power_;
+  const AdamStep constants_;  // what does not depend on the step
+  const BiasCorrection<OneMinusPower> correction1_;
+  const BiasCorrection<InverseRootOfOneMinusPower> v_scale_;
 };
 
 }  // namespace damo

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/optimizer/adamw.h"
 
+#include "damo/base/element_loop.h"
 #include "damo/optimizer/adam_base.h"
 
 namespace damo {
 namespace {
+
+struct Kernel {
+  AdamStep adam;
+  float keep;
+
+  DAMO_ALWAYS_INLINE void operator()(float g, float& w, float& m, float& v) const {
+    w = keep * w - adam.Advance(g, m, v);
+  }
+};
 
 class Adamw final : public AdamBase {
  public:
@@ -12,14 +22,9 @@ class Adamw final : public AdamBase {
 
   void Update(const Step& step, Span<const float> gradient, Span<float> weights,
               Span<float> slots) const override {
+    const Kernel kernel{MakeStep(step), static_cast<float>(1 - step.learning_rate * lambda())};
     const size_t dim = weights.size();
-    const float* __restrict g = gradient.data();
-    float* __restrict w = weights.data();
-    float* __restrict m = slots.data();
-    float* __restrict v = m + dim;
-    const AdamStep adam = MakeStep(step);
-    const float keep = static_cast<float>(1 - step.learning_rate * lambda());
-    for (size_t i = 0; i < dim; ++i) w[i] = keep * w[i] - adam.Advance(g[i], m[i], v[i]);
+    ForEachElement(kernel, dim, gradient.data(), weights.data(), slots.data(), slots.data() + dim);
   }
 };
 

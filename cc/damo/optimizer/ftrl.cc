@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "damo/base/element_loop.h"
+
 namespace damo {
 namespace {
 
@@ -18,6 +20,27 @@ struct Settings {
 
 constexpr float kLargest = std::numeric_limits<float>::max();
 
+struct Kernel {
+  float alpha;
+  float beta;
+  float lambda1;
+  float lambda2;
+
+  DAMO_ALWAYS_INLINE void operator()(float g, float& w, float& z, float& n) const {
+    const float next_n = std::min(n + g * g, kLargest);
+    const float root = std::sqrt(next_n);
+    const float sigma = (root - std::sqrt(n)) / alpha;
+    n = next_n;
+    z += g - sigma * w;
+    // -(z - sign(z) * lambda1), and 0, never -0, where |z| <= lambda1.
+    const float shrunk = std::min(lambda1, std::max(z, -lambda1)) - z;
+    const float divisor = (beta + root) / alpha + lambda2;
+    // Selects, not branches, so that the loop vectorizes: a divisor of 0 becomes 1.
+    const float undivided = shrunk == 0 ? 0 : w;
+    w = (divisor > 0 ? shrunk : undivided) / (divisor > 0 ? divisor : 1);
+  }
+};
+
 class Ftrl final : public Optimizer {
  public:
   Ftrl(Parameters parameters, const Settings& settings)
@@ -28,29 +51,12 @@ class Ftrl final : public Optimizer {
 
   void Update(const Step& step, Span<const float> gradient, Span<float> weights,
               Span<float> slots) const override {
-    const size_t dim = weights.size();
-    const float* __restrict g = gradient.data();
-    float* __restrict w = weights.data();
-    float* __restrict z = slots.data();
-    float* __restrict n = z + dim;
     const float alpha = static_cast<float>(step.learning_rate);
     if (alpha < std::numeric_limits<float>::min()) return;
-    const float beta = static_cast<float>(settings_.beta);
-    const float lambda1 = static_cast<float>(settings_.lambda1);
-    const float lambda2 = static_cast<float>(settings_.lambda2);
-    for (size_t i = 0; i < dim; ++i) {
-      const float next_n = std::min(n[i] + g[i] * g[i], kLargest);
-      const float root = std::sqrt(next_n);
-      const float sigma = (root - std::sqrt(n[i])) / alpha;
-      n[i] = next_n;
-      z[i] += g[i] - sigma * w[i];
-      // -(z - sign(z) * lambda1), and 0, never -0, where |z| <= lambda1.
-      const float shrunk = std::min(lambda1, std::max(z[i], -lambda1)) - z[i];
-      const float divisor = (beta + root) / alpha + lambda2;
-      // Selects, not branches, so that the loop vectorizes: a divisor of 0 becomes 1.
-      const float undivided = shrunk == 0 ? 0 : w[i];
-      w[i] = (divisor > 0 ? shrunk : undivided) / (divisor > 0 ? divisor : 1);
-    }
+    const Kernel kernel{alpha, static_cast<float>(settings_.beta), static_cast<float>(settings_.lambda1),
+                        static_cast<float>(settings_.lambda2)};
+    const size_t dim = weights.size();
+    ForEachElement(kernel, dim, gradient.data(), weights.data(), slots.data(), slots.data() + dim);
   }
 
  private:

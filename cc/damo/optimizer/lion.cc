@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "damo/base/element_loop.h"
+
 namespace damo {
 namespace {
 
@@ -14,7 +16,22 @@ struct Settings {
 };
 
 // -1, 0 or 1.
-float Sign(float x) { return static_cast<float>(x > 0) - static_cast<float>(x < 0); }
+DAMO_ALWAYS_INLINE float Sign(float x) { return static_cast<float>(x > 0) - static_cast<float>(x < 0); }
+
+struct Kernel {
+  float rate;
+  float beta1;
+  float beta2;
+  float one_minus_beta1;
+  float one_minus_beta2;
+  float lambda;
+
+  DAMO_ALWAYS_INLINE void operator()(float g, float& w, float& m) const {
+    const float direction = Sign(beta1 * m + one_minus_beta1 * g);
+    w -= rate * (direction + lambda * w);
+    m = beta2 * m + one_minus_beta2 * g;
+  }
+};
 
 class Lion final : public Optimizer {
  public:
@@ -26,21 +43,10 @@ class Lion final : public Optimizer {
 
   void Update(const Step& step, Span<const float> gradient, Span<float> weights,
               Span<float> slots) const override {
-    const float* __restrict g = gradient.data();
-    float* __restrict w = weights.data();
-    float* __restrict m = slots.data();
-    const float rate = static_cast<float>(step.learning_rate);
-    const float beta1 = static_cast<float>(settings_.beta1);
-    const float beta2 = static_cast<float>(settings_.beta2);
-    const float one_minus_beta1 = static_cast<float>(1 - settings_.beta1);
-    const float one_minus_beta2 = static_cast<float>(1 - settings_.beta2);
-    const float lambda = static_cast<float>(settings_.lambda);
-    const size_t dim = weights.size();
-    for (size_t i = 0; i < dim; ++i) {
-      const float direction = Sign(beta1 * m[i] + one_minus_beta1 * g[i]);
-      w[i] -= rate * (direction + lambda * w[i]);
-      m[i] = beta2 * m[i] + one_minus_beta2 * g[i];
-    }
+    const Kernel kernel{static_cast<float>(step.learning_rate),  static_cast<float>(settings_.beta1),
+                        static_cast<float>(settings_.beta2),     static_cast<float>(1 - settings_.beta1),
+                        static_cast<float>(1 - settings_.beta2), static_cast<float>(settings_.lambda)};
+    ForEachElement(kernel, weights.size(), gradient.data(), weights.data(), slots.data());
   }
 
  private:

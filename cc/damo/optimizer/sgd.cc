@@ -3,8 +3,17 @@
 
 #include <utility>
 
+#include "damo/base/element_loop.h"
+
 namespace damo {
 namespace {
+
+struct Kernel {
+  float rate;
+  float lambda;
+
+  DAMO_ALWAYS_INLINE void operator()(float g, float& w) const { w -= rate * (g + lambda * w); }
+};
 
 class Sgd final : public Optimizer {
  public:
@@ -16,12 +25,8 @@ class Sgd final : public Optimizer {
 
   void Update(const Step& step, Span<const float> gradient, Span<float> weights,
               Span<float> /*slots*/) const override {
-    const float* __restrict g = gradient.data();
-    float* __restrict w = weights.data();
-    const float rate = static_cast<float>(step.learning_rate);
-    const float lambda = lambda_;
-    const size_t dim = weights.size();
-    for (size_t i = 0; i < dim; ++i) w[i] -= rate * (g[i] + lambda * w[i]);
+    const Kernel kernel{static_cast<float>(step.learning_rate), lambda_};
+    ForEachElement(kernel, weights.size(), gradient.data(), weights.data());
   }
 
  private:

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Small operations on arrays of floats, in the widest vectors of the machine (base/element_loop.h).
+#ifndef DAMO_BASE_FLOAT_MATH_H_
+#define DAMO_BASE_FLOAT_MATH_H_
+
+#include <cstddef>
+
+#include "damo/base/span.h"
+
+namespace damo {
+
+// Whether no element is an infinity or a NaN. True of an empty array.
+bool AllFinite(Span<const float> values);
+
+// destination[i] = source[i] * scale. The arrays must not overlap.
+void CopyScaled(const float* source, float scale, float* destination, size_t size);
+
+// destination[i] += source[i] * scale: a multiplication and an addition, each rounded. The arrays must not
+// overlap.
+void AddScaled(const float* source, float scale, float* destination, size_t size);
+
+}  // namespace damo
+
+#endif  // DAMO_BASE_FLOAT_MATH_H_
