@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/cache/cache_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cassert>
+#include <new>
+
+namespace damo {
+namespace {
+
+constexpr size_t kAlignment = 64;
+// Rows are read at random: with pages of 4 KiB nearly each read would also miss the address cache.
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+
+char* Allocate(size_t bytes, size_t alignment) {
+  return static_cast<char*>(::operator new(bytes, std::align_val_t(alignment)));
+}
+
+void Free(char* memory, size_t alignment) { ::operator delete(memory, std::align_val_t(alignment)); }
+
+}  // namespace
+
+CacheMemory::CacheMemory(int64_t limit_bytes)
+    : chunk_bytes_(limit_bytes >= int64_t{16 * kHugePageBytes} ? kHugePageBytes : 4 * kSlabBytes),
+      limit_bytes_(limit_bytes) {}
+
+CacheMemory::~CacheMemory() {
+  assert(holders_.empty());
+  for (char* const chunk : chunks_) Free(chunk, chunk_bytes_);
+}
+
+int64_t CacheMemory::limit_bytes() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return limit_bytes_;
+}
+
+void CacheMemory::set_limit_bytes(int64_t limit_bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  limit_bytes_ = limit_bytes;
+}
+
+int64_t CacheMemory::used_bytes() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return used_bytes_;
+}
+
+void CacheMemory::Join(Holder* holder) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  holders_.push_back(holder);
+}
+
+void CacheMemory::Leave(Holder* holder) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  assert(holder->bytes_ == 0);
+  holders_.erase(std::remove(holders_.begin(), holders_.end(), holder), holders_.end());
+}
+
+char* CacheMemory::AcquireSlab(Holder* holder, size_t slab_bytes, bool beyond_limit) {
+  Holder* largest = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (beyond_limit || used_bytes_ + static_cast<int64_t>(slab_bytes) <= limit_bytes_) {
+      return TakeLocked(holder, slab_bytes);
+    }
+    largest = LargestLocked(holder, slab_bytes);
+  }
+  if (largest == nullptr) return nullptr;
+  largest->TryReleaseSlab();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (used_bytes_ + static_cast<int64_t>(slab_bytes) > limit_bytes_) return nullptr;
+  return TakeLocked(holder, slab_bytes);
+}
+
+void CacheMemory::ReleaseSlab(Holder* holder, char* slab, size_t slab_bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  used_bytes_ -= static_cast<int64_t>(slab_bytes);
+  holder->bytes_ -= static_cast<int64_t>(slab_bytes);
+  if (slab_bytes == kSlabBytes) {
+    free_slabs_.push_back(slab);
+  } else {
+    Free(slab, kAlignment);
+  }
+}
+
+void CacheMemory::Charge(Holder* holder, int64_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  used_bytes_ += bytes;
+  holder->bytes_ += bytes;
+}
+
+// Requires mutex_.
+char* CacheMemory::TakeLocked(Holder* holder, size_t slab_bytes) {
+  char* const slab = slab_bytes == kSlabBytes ? CutSlabLocked() : Allocate(slab_bytes, kAlignment);
+  used_bytes_ += static_cast<int64_t>(slab_bytes);
+  holder->bytes_ += static_cast<int64_t>(slab_bytes);
+  return slab;
+}
+
+// Requires mutex_.
+char* CacheMemory::CutSlabLocked() {
+  if (free_slabs_.empty()) {
+    char* const chunk = Allocate(chunk_bytes_, chunk_bytes_);
+    // Best effort: without large pages everything works, slower.
+    if (chunk_bytes_ == kHugePageBytes) (void)madvise(chunk, chunk_bytes_, MADV_HUGEPAGE);
+    chunks_.push_back(chunk);
+    for (size_t offset = chunk_bytes_; offset > 0; offset -= kSlabBytes) {
+      free_slabs_.push_back(chunk + offset - kSlabBytes);
+    }
+  }
+  char* const slab = free_slabs_.back();
+  free_slabs_.pop_back();
+  return slab;
+}
+
+// Requires mutex_.
+CacheMemory::Holder* CacheMemory::LargestLocked(const Holder* holder, size_t slab_bytes) const {
+  Holder* largest = nullptr;
+  for (Holder* const other : holders_) {
+    if (largest == nullptr || other->bytes_ > largest->bytes_) largest = other;
+  }
+  const int64_t least = holder->bytes_ + 2 * static_cast<int64_t>(slab_bytes);
+  return largest != nullptr && largest->bytes_ >= least ? largest : nullptr;
+}
+
+}  // namespace damo

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// CacheMemory: the memory of all row caches of one store: slabs, and what is charged beside them, within one
+// limit. A cache that needs memory when there is none gets some of the largest one's.
+#ifndef DAMO_CACHE_CACHE_MEMORY_H_
+#define DAMO_CACHE_CACHE_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+namespace damo {
+
+// Thread-safe. Outlives its holders.
+class CacheMemory {
+ public:
+  // One cache.
+  class Holder {
+   public:
+    virtual ~Holder() = default;
+    // Releases a slab if that can be done at once; called by another holder's thread, without the memory's
+    // lock. May do nothing.
+    virtual void TryReleaseSlab() = 0;
+
+   private:
+    friend class CacheMemory;
+    int64_t bytes_ = 0;  // slabs and charges; guarded by CacheMemory::mutex_
+  };
+
+  explicit CacheMemory(int64_t limit_bytes);
+  ~CacheMemory();
+  CacheMemory(const CacheMemory&) = delete;
+  CacheMemory& operator=(const CacheMemory&) = delete;
+
+  int64_t limit_bytes() const;
+  // What is in use beyond a lower limit stays until it is released.
+  void set_limit_bytes(int64_t limit_bytes);
+  // Slabs in use and charges.
+  int64_t used_bytes() const;
+
+  // A holder is known from Join() to Leave(), by when it has released everything.
+  void Join(Holder* holder);
+  void Leave(Holder* holder);
+
+  // Memory aligned to 64 bytes, not cleared; null where it would go over the limit. `beyond_limit` asks for
+  // it all the same: the least that a cache cannot do without.
+  char* AcquireSlab(Holder* holder, size_t slab_bytes, bool beyond_limit);
+  void ReleaseSlab(Holder* holder, char* slab, size_t slab_bytes);
+
+  // Counts memory that `holder` allocates itself, or frees (negative). Goes over the limit if need be; slabs
+  // are then refused until it is under again.
+  void Charge(Holder* holder, int64_t bytes);
+
+  // Rows of up to an eighth of this share slabs of exactly this size, which are cut from large pages.
+  static constexpr size_t kSlabBytes = size_t{32} << 10;
+
+ private:
+  char* TakeLocked(Holder* holder, size_t slab_bytes);
+  // A slab of kSlabBytes from the free list or a new chunk.
+  char* CutSlabLocked();
+  // The holder that has most, if it has at least two slabs more than `holder`; else null.
+  Holder* LargestLocked(const Holder* holder, size_t slab_bytes) const;
+
+  const size_t chunk_bytes_;
+  mutable std::mutex mutex_;  // guards what follows
+  int64_t limit_bytes_;
+  int64_t used_bytes_ = 0;
+  std::vector<Holder*> holders_;
+  std::vector<char*> free_slabs_;  // of kSlabBytes
+  std::vector<char*> chunks_;
+};
+
+}  // namespace damo
+
+#endif  // DAMO_CACHE_CACHE_MEMORY_H_

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/cache/row_shard.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace damo {
+namespace {
+
+constexpr size_t kMinIndexEntries = 64;
+// Floats of a row are read by vector instructions: rows begin at multiples of half a cache line.
+constexpr size_t kRowAlignment = 32;
+
+size_t RoundUp(size_t value, size_t step) { return (value + step - 1) / step * step; }
+
+}  // namespace
+
+SlotGeometry::SlotGeometry(size_t row_bytes) : stride(RoundUp(row_bytes, kRowAlignment)) {
+  const size_t whole_rows = std::max<size_t>(1, CacheMemory::kSlabBytes / stride);
+  rows_per_slab = static_cast<uint32_t>(whole_rows);
+  slab_bytes = whole_rows >= 8 ? CacheMemory::kSlabBytes : whole_rows * stride;
+  slot_shift = 0;
+  while ((uint32_t{1} << slot_shift) < rows_per_slab) ++slot_shift;
+  row_mask = (uint32_t{1} << slot_shift) - 1;
+}
+
+RowShard::RowShard(const SlotGeometry& geometry, CacheMemory* memory, CacheMemory::Holder* holder)
+    : geometry_(geometry),
+      memory_(memory),
+      holder_(holder),
+      index_(kMinIndexEntries, Entry{0, kNoSlot}),
+      index_mask_(kMinIndexEntries - 1) {
+  memory_->Charge(holder_, static_cast<int64_t>(index_.size() * sizeof(Entry)));
+}
+
+RowShard::RowShard(RowShard&& other) noexcept
+    : geometry_(other.geometry_),
+      memory_(other.memory_),
+      holder_(other.holder_),
+      index_(std::move(other.index_)),
+      index_mask_(other.index_mask_),
+      slabs_(std::move(other.slabs_)),
+      free_slots_(std::move(other.free_slots_)),
+      dirty_rows_(std::move(other.dirty_rows_)),
+      hand_(other.hand_),
+      num_indexed_(other.num_indexed_),
+      num_dirty_(other.num_dirty_),
+      num_loading_(other.num_loading_),
+      num_evicted_(other.num_evicted_),
+      lost_row_(other.lost_row_) {
+  other.slabs_.clear();
+  other.index_.clear();
+}
+
+RowShard::~RowShard() {
+  for (char* const slab : slabs_) memory_->ReleaseSlab(holder_, slab, geometry_.slab_bytes);
+  memory_->Charge(holder_, -static_cast<int64_t>(index_.size() * sizeof(Entry)));
+}
+
+uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush) {
+  uint32_t slot = kNoSlot;
+  if (free_slots_.empty() && !AddSlab()) {
+    slot = Evict(active_flush);
+    if (slot == kNoSlot) return kNoSlot;
+  } else {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  new (row(slot)) CachedRow{0, SlotState::kLoading, 0, 0, 0, key, 0, 0};
+  ++num_loading_;
+  return slot;
+}
+
+uint32_t RowShard::AllocateToRead(uint64_t key, uint8_t active_flush) {
+  const auto num_slots = static_cast<int64_t>(slabs_.size() * geometry_.rows_per_slab);
+  // A shard that may still grow is not short of slots.
+  if ((num_loading_ + 1) * 4 > num_slots && !AddSlab()) return kNoSlot;
+  return Allocate(key, active_flush);
+}
+
+void RowShard::AddToIndex(uint32_t slot, uint32_t tag) {
+  if (static_cast<size_t>(num_indexed_ + 1) * 4 > index_.size() * 3) GrowIndex();
+  size_t i = Home(tag);
+  while (index_[i].slot != kNoSlot) i = Next(i);
+  index_[i] = {tag, slot};
+  ++num_indexed_;
+}
+
+void RowShard::Free(uint32_t slot) {
+  NoteLeaving(*row(slot));
+  RemoveFromIndex(slot);
+  if (row(slot)->state == SlotState::kLoading) --num_loading_;
+  row(slot)->state = SlotState::kFree;
+  free_slots_.push_back(slot);
+}
+
+std::vector<RowShard::DirtyRow> RowShard::TakeDirtyRows() { return std::exchange(dirty_rows_, {}); }
+
+void RowShard::DropCleanRows(uint8_t active_flush) {
+  if (slabs_.empty()) return;
+  uint32_t slot = 0;
+  do {
+    if (Evictable(*row(slot), active_flush)) Free(slot);
+    slot = NextSlot(slot);
+  } while (slot != 0);
+}
+
+bool RowShard::ReleaseLastSlab(uint8_t active_flush) {
+  if (slabs_.size() < 2) return false;
+  const auto first = static_cast<uint32_t>(slabs_.size() - 1) << geometry_.slot_shift;
+  for (uint32_t slot = first; slot < first + geometry_.rows_per_slab; ++slot) {
+    const CachedRow& cached = *row(slot);
+    if (cached.state != SlotState::kFree && !Evictable(cached, active_flush)) return false;
+  }
+  for (uint32_t slot = first; slot < first + geometry_.rows_per_slab; ++slot) {
+    if (row(slot)->state == SlotState::kFree) continue;
+    NoteLeaving(*row(slot));
+    RemoveFromIndex(slot);
+    ++num_evicted_;
+  }
+  free_slots_.erase(std::remove_if(free_slots_.begin(), free_slots_.end(),
+                                   [first](uint32_t slot) { return slot >= first; }),
+                    free_slots_.end());
+  memory_->ReleaseSlab(holder_, slabs_.back(), geometry_.slab_bytes);
+  slabs_.pop_back();
+  if (hand_ >= first) hand_ = 0;
+  return true;
+}
+
+uint32_t RowShard::NextSlot(uint32_t slot) const {
+  if ((slot & geometry_.row_mask) + 1 < geometry_.rows_per_slab) return slot + 1;
+  const uint32_t slab = (slot >> geometry_.slot_shift) + 1;
+  return slab < slabs_.size() ? slab << geometry_.slot_shift : 0;
+}
+
+// Takes memory for more slots; false if there is none to be had.
+bool RowShard::AddSlab() {
+  char* const slab = memory_->AcquireSlab(holder_, geometry_.slab_bytes, /*beyond_limit=*/slabs_.empty());
+  if (slab == nullptr) return false;
+  const auto first = static_cast<uint32_t>(slabs_.size()) << geometry_.slot_shift;
+  slabs_.push_back(slab);
+  for (uint32_t i = geometry_.rows_per_slab; i-- > 0;) {
+    new (row(first + i)) CachedRow{0, SlotState::kFree, 0, 0, 0, 0, 0, 0};
+    free_slots_.push_back(first + i);
+  }
+  return true;
+}
+
+// Takes the place of the next row that the clock's hand finds not referenced: each one gets a second chance,
+// so two rounds are enough.
+uint32_t RowShard::Evict(uint8_t active_flush) {
+  const uint64_t num_slots = slabs_.size() * uint64_t{geometry_.rows_per_slab};
+  for (uint64_t i = 0; i < 2 * num_slots; ++i) {
+    const uint32_t slot = hand_;
+    hand_ = NextSlot(hand_);
+    __builtin_prefetch(row(hand_) + 1);
+    CachedRow* const cached = row(slot);
+    if (!Evictable(*cached, active_flush)) continue;
+    if (cached->referenced != 0) {
+      cached->referenced = 0;
+      continue;
+    }
+    NoteLeaving(*cached);
+    RemoveFromIndex(slot);
+    ++num_evicted_;
+    return slot;
+  }
+  return kNoSlot;
+}
+
+// Closes the gap that the entry leaves, so that no search ends early at it. A slot without entry is left.
+void RowShard::RemoveFromIndex(uint32_t slot) {
+  size_t gap = Home(TagOf(HashKey(row(slot)->key)));
+  while (index_[gap].slot != slot) {
+    if (index_[gap].slot == kNoSlot) return;
+    gap = Next(gap);
+  }
+  for (size_t i = Next(gap); index_[i].slot != kNoSlot; i = Next(i)) {
+    // An entry may move into the gap unless its home lies behind the gap.
+    const size_t home = Home(index_[i].tag);
+    if (((i - home) & index_mask_) < ((i - gap) & index_mask_)) continue;
+    index_[gap] = index_[i];
+    gap = i;
+  }
+  index_[gap].slot = kNoSlot;
+  --num_indexed_;
+}
+
+void RowShard::GrowIndex() {
+  std::vector<Entry> entries(index_.size() * 2, Entry{0, kNoSlot});
+  memory_->Charge(holder_, static_cast<int64_t>(index_.size() * sizeof(Entry)));
+  entries.swap(index_);
+  index_mask_ = index_.size() - 1;
+  for (const Entry& entry : entries) {
+    if (entry.slot == kNoSlot) continue;
+    size_t i = Home(entry.tag);
+    while (index_[i].slot != kNoSlot) i = Next(i);
+    index_[i] = entry;
+  }
+}
+
+}  // namespace damo

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// RowShard: one part of a row cache: rows in slots of equal size, and an open-addressing index from key to
+// slot. A key's shard and its place in the index come from one hash.
+#ifndef DAMO_CACHE_ROW_SHARD_H_
+#define DAMO_CACHE_ROW_SHARD_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "damo/base/span.h"
+#include "damo/cache/cache_memory.h"
+#include "damo/cache/cached_row.h"
+
+namespace damo {
+
+// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection whose every bit depends on every bit of
+// the key. Lives in memory only: it may change with any release.
+inline uint64_t HashKey(uint64_t key) {
+  key = (key ^ (key >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  key = (key ^ (key >> 27)) * 0x94d049bb133111ebULL;
+  return key ^ (key >> 31);
+}
+
+// The half of a hash by which a shard finds a key; the other half chooses the shard.
+inline uint32_t TagOf(uint64_t hash) { return static_cast<uint32_t>(hash); }
+
+// How the slots of a cache lie in slabs.
+struct SlotGeometry {
+  explicit SlotGeometry(size_t row_bytes);
+
+  size_t stride;  // bytes from row to row
+  size_t slab_bytes;
+  uint32_t rows_per_slab;
+  uint32_t slot_shift;  // slot = slab << slot_shift | row in slab
+  uint32_t row_mask;    // (1 << slot_shift) - 1
+};
+
+// Thread-compatible: many readers, or one writer. RowCache's lock is the caller's to hold.
+class RowShard {
+ public:
+  static constexpr uint32_t kNoSlot = UINT32_MAX;
+
+  struct DirtyRow {
+    uint64_t key;
+    uint32_t slot;
+  };
+
+  RowShard(const SlotGeometry& geometry, CacheMemory* memory, CacheMemory::Holder* holder);
+  ~RowShard();
+  RowShard(RowShard&& other) noexcept;
+  RowShard& operator=(RowShard&&) = delete;
+
+  // ---- for readers ----
+
+  CachedRow* row(uint32_t slot) const {
+    return reinterpret_cast<CachedRow*>(slabs_[slot >> geometry_.slot_shift] +
+                                        (slot & geometry_.row_mask) * geometry_.stride);
+  }
+  void PrefetchIndex(uint32_t tag) const { __builtin_prefetch(&index_[Home(tag)]); }
+  // The slot of the first entry with this tag, kNoSlot if there is none. Reads the index only: the row there
+  // may have another key.
+  uint32_t Candidate(uint32_t tag) const {
+    for (size_t i = Home(tag);; i = Next(i)) {
+      const Entry& entry = index_[i];
+      if (entry.slot == kNoSlot || entry.tag == tag) return entry.slot;
+    }
+  }
+  // The slot of `key`, loading or ready; kNoSlot if it has none.
+  uint32_t Find(uint64_t key, uint32_t tag) const {
+    for (size_t i = Home(tag);; i = Next(i)) {
+      const Entry& entry = index_[i];
+      if (entry.slot == kNoSlot || (entry.tag == tag && row(entry.slot)->key == key)) return entry.slot;
+    }
+  }
+
+  int64_t num_rows() const { return num_indexed_; }  // in the index
+  int64_t num_dirty() const { return num_dirty_; }   // newer than in the storage
+  // Whether a row that the storage has, or will have, has left the shard.
+  bool lost_row() const { return lost_row_; }
+  // Those that have become dirty since TakeDirtyRows().
+  Span<const DirtyRow> dirty_rows() const { return dirty_rows_; }
+  int64_t num_evicted() const { return num_evicted_; }  // since the cache was made
+
+  // ---- for the writer ----
+
+  // A slot for `key`, in state kLoading and not yet in the index; all its other fields are cleared. Takes a
+  // free one, or new memory, or the place of a row that is ready, clean, not marked, not of the flush under
+  // way (`active_flush`), and longest not referenced. kNoSlot if there is no such row.
+  uint32_t Allocate(uint64_t key, uint8_t active_flush);
+  // As Allocate(), for a row that is read ahead of need: such rows may take up a quarter of the slots, so
+  // that apply calls always find some.
+  uint32_t AllocateToRead(uint64_t key, uint8_t active_flush);
+  // Makes a row in the index, that was loading, ready.
+  void Publish(uint32_t slot) {
+    row(slot)->state = SlotState::kReady;
+    --num_loading_;
+  }
+  // Puts an allocated slot into the index, which has no entry for its key.
+  void AddToIndex(uint32_t slot, uint32_t tag);
+  // Frees a slot, in the index or not.
+  void Free(uint32_t slot);
+  // Notes that a row has become newer than in the storage.
+  void SetDirty(uint32_t slot) {
+    CachedRow* const cached = row(slot);
+    if (cached->dirty != 0) return;
+    cached->dirty = 1;
+    ++num_dirty_;
+    dirty_rows_.push_back({cached->key, slot});
+  }
+  // Hands out the list of rows that have become dirty since the last time.
+  std::vector<DirtyRow> TakeDirtyRows();
+  // Takes one back that has not been copied.
+  void ReturnDirtyRow(const DirtyRow& row) { dirty_rows_.push_back(row); }
+  // A flush has copied the row. Beside readers: no reader looks at these fields.
+  void SetCopied(uint32_t slot, uint8_t flush_number) {
+    CachedRow* const cached = row(slot);
+    cached->dirty = 0;
+    cached->flush_number = flush_number;
+    --num_dirty_;
+  }
+  // Frees every row that is ready and clean.
+  void DropCleanRows(uint8_t active_flush);
+  // Gives the last slab back unless one of its rows must stay, or it is the only one.
+  bool ReleaseLastSlab(uint8_t active_flush);
+
+ private:
+  struct Entry {
+    uint32_t tag;
+    uint32_t slot;  // kNoSlot: empty
+  };
+
+  size_t Home(uint32_t tag) const { return tag & index_mask_; }
+  size_t Next(size_t i) const { return (i + 1) & index_mask_; }
+  static bool Evictable(const CachedRow& cached, uint8_t active_flush) {
+    return cached.state == SlotState::kReady && cached.dirty == 0 && cached.mark == 0 &&
+           (cached.flush_number == 0 || cached.flush_number != active_flush);
+  }
+  uint32_t NextSlot(uint32_t slot) const;
+  bool AddSlab();
+  uint32_t Evict(uint8_t active_flush);
+  // Notes that a row is about to leave.
+  void NoteLeaving(const CachedRow& cached) {
+    if (cached.state == SlotState::kReady && cached.update_num > 0) lost_row_ = true;
+  }
+  void RemoveFromIndex(uint32_t slot);
+  void GrowIndex();
+
+  const SlotGeometry geometry_;
+  CacheMemory* const memory_;
+  CacheMemory::Holder* const holder_;
+  std::vector<Entry> index_;  // a power of two
+  size_t index_mask_;
+  std::vector<char*> slabs_;
+  std::vector<uint32_t> free_slots_;
+  std::vector<DirtyRow> dirty_rows_;
+  uint32_t hand_ = 0;  // of the clock: the slot it looks at next
+  int64_t num_indexed_ = 0;
+  int64_t num_dirty_ = 0;
+  int64_t num_loading_ = 0;
+  int64_t num_evicted_ = 0;
+  bool lost_row_ = false;
+};
+
+}  // namespace damo
+
+#endif  // DAMO_CACHE_ROW_SHARD_H_
