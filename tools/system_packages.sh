@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Makes sure that the system packages are there; installs with apt only what is missing.
-#   tools/system_packages.sh build   compiler, CMake, RocksDB, JSON, GoogleTest, Python with venv and headers
+#   tools/system_packages.sh build   compiler, CMake, RocksDB, ISA-L, JSON, GoogleTest, Python with venv and headers
 #   tools/system_packages.sh check   also what `make check` needs
-# Environment: PYTHON (default python3), CMAKE_ARGS (its -DDAMO_ROCKSDB_ROOT is honoured), CXX.
+#   tools/system_packages.sh bench   also what `make bench` needs
+# Environment: PYTHON (default python3), CMAKE_ARGS (its -DDAMO_ROCKSDB_ROOT and -DDAMO_ISAL_ROOT are honoured), CXX.
 set -euo pipefail
 
 readonly PYTHON=${PYTHON:-python3}
@@ -25,10 +26,12 @@ need() {
 
 # header PATH: true if the compiler finds it.
 header() {
-  local include=()
-  if [[ ${CMAKE_ARGS:-} =~ -DDAMO_ROCKSDB_ROOT=([^[:space:]]+) ]]; then
-    include=(-I "${BASH_REMATCH[1]}/include")
-  fi
+  local include=() name
+  for name in ROCKSDB ISAL; do
+    if [[ ${CMAKE_ARGS:-} =~ -DDAMO_${name}_ROOT=([^[:space:]]+) ]]; then
+      include+=(-I "${BASH_REMATCH[1]}/include")
+    fi
+  done
   echo "#include <$1>" | "${CXX:-c++}" -std=c++17 "${include[@]}" -E -x c++ -
 }
 
@@ -38,13 +41,18 @@ find_missing() {
   need ninja-build command -v ninja
   if command -v "${CXX:-c++}" >/dev/null; then
     need librocksdb-dev header rocksdb/db.h
+    need libisal-dev header isa-l/crc.h
     need nlohmann-json3-dev header nlohmann/json.hpp
     need libgtest-dev header gtest/gtest.h
   else
-    missing+=(librocksdb-dev nlohmann-json3-dev libgtest-dev)
+    missing+=(librocksdb-dev libisal-dev nlohmann-json3-dev libgtest-dev)
   fi
   if [[ $WANTED == check ]]; then
     need clang-tidy command -v clang-tidy
+    need valgrind command -v valgrind
+  fi
+  if [[ $WANTED == bench ]]; then
+    need libbenchmark-dev header benchmark/benchmark.h
   fi
   find_missing_python
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/config/store_options.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace damo {
@@ -36,6 +37,25 @@ Status StoreOptions::Validate() const {
                            " bytes. Received: memory_budget=", *memory_budget);
   }
   return Status();
+}
+
+MemoryPlan PlanMemory(int64_t memory_budget) {
+  // Rows that are used again are best kept as rows: a block of the block cache holds one of them among a
+  // dozen that nobody asked for. The storage's share is what indexes and filters need to answer for a table
+  // some ten times larger than the budget. A sixteenth stays free for what is counted nowhere: lists of dirty
+  // rows, files being written, buffers of compactions.
+  constexpr int64_t kMinStorageBytes = int64_t{2} << 20;
+  const int64_t storage_bytes = std::max(kMinStorageBytes, memory_budget / 8 * 3);
+  const int64_t cache_bytes = memory_budget - storage_bytes - memory_budget / 16;
+  // A row that is updated many times is written to the storage once for each time that the log is full. A
+  // longer log costs time when a crash is recovered from, and disk space.
+  constexpr int64_t kMinRedoBytes = int64_t{64} << 20;
+  constexpr int64_t kMaxRedoBytes = int64_t{1} << 30;
+  constexpr int64_t kMinSegmentBytes = int64_t{1} << 20;
+  constexpr int64_t kMaxSegmentBytes = int64_t{64} << 20;
+  return {storage_bytes, cache_bytes,
+          static_cast<uint64_t>(std::clamp(memory_budget, kMinRedoBytes, kMaxRedoBytes)),
+          static_cast<uint64_t>(std::clamp(memory_budget / 16, kMinSegmentBytes, kMaxSegmentBytes))};
 }
 
 }  // namespace damo

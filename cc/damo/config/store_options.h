@@ -30,8 +30,8 @@ struct StoreOptions {
   // Rows not updated for this long read as missing. Must be > 0. Default: rows never expire.
   std::optional<int64_t> ttl_seconds;
 
-  // Bytes of memory for block cache and memtables together, however large the table grows; indexes and
-  // filters live inside it too. More memory, fewer disk reads. At least kMinMemoryBudget. Default:
+  // Bytes of memory for row cache, block cache and memtables together, however large the table grows; indexes
+  // and filters live inside it too. More memory, fewer disk reads. At least kMinMemoryBudget. Default:
   // kDefaultMemoryBudget.
   std::optional<int64_t> memory_budget;
 
@@ -45,6 +45,10 @@ struct StoreOptions {
   // Seed of the initial values of all rows. Fixed when the store is created. Default: 0.
   std::optional<uint64_t> seed;
 
+  // Whether rows are kept in memory between calls. Without, each call reads and writes the storage: slow, and
+  // simple enough to be what the engine is compared with. Default: true.
+  std::optional<bool> row_cache;
+
   // Whether a directory that is absent or empty becomes a new store; else opening it fails with NotFound.
   bool create_if_missing = true;
 
@@ -53,6 +57,17 @@ struct StoreOptions {
 
   Status Validate() const;
 };
+
+// How a memory budget is shared out.
+struct MemoryPlan {
+  int64_t storage_bytes;   // block cache, indexes, filters, memtables
+  int64_t cache_bytes;     // row caches
+  uint64_t redo_bytes;     // on disk: a redo log that has grown to this is flushed
+  uint64_t segment_bytes;  // of one file of the redo log: recovery holds one at a time in memory
+};
+
+// Requires memory_budget >= StoreOptions::kMinMemoryBudget.
+MemoryPlan PlanMemory(int64_t memory_budget);
 
 }  // namespace damo
 

@@ -34,6 +34,13 @@ TEST(StoreOptionsTest, MemoryBudgetHasAMinimum) {
             "memory_budget must be >= 4194304 bytes. Received: memory_budget=4194303");
 }
 
+TEST(StoreOptionsTest, SegmentsTakeASixteenthOfTheBudgetWithinBounds) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  EXPECT_EQ(PlanMemory(4 * kMiB).segment_bytes, uint64_t{1} << 20);
+  EXPECT_EQ(PlanMemory(160 * kMiB).segment_bytes, uint64_t{10} << 20);
+  EXPECT_EQ(PlanMemory(4096 * kMiB).segment_bytes, uint64_t{64} << 20);
+}
+
 TEST(DurabilityTest, NamesRoundTrip) {
   for (const char* name : {"wal", "sync", "checkpoint"}) {
     const StatusOr<Durability> durability = ParseDurability(name);

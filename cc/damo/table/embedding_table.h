@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// EmbeddingTable: the rows of one group: looked up, and updated by gradients.
-//
-// This is the direct path: each call reads its rows from the storage with sorted MultiGets, computes, and
-// writes one batch. It keeps no rows in memory, so it is simple enough to be the oracle of any faster path.
+// EmbeddingTable: the rows of one group: looked up, and updated by gradients. CachedTable is the engine;
+// DirectTable, which keeps no rows in memory, is its oracle. Both give the same bits.
 #ifndef DAMO_TABLE_EMBEDDING_TABLE_H_
 #define DAMO_TABLE_EMBEDDING_TABLE_H_
 
@@ -25,8 +23,6 @@
 
 namespace damo {
 
-class UniqueKeys;
-
 // What a key without a row reads as.
 enum class MissingRow {
   kInitial,  // "initial": the weights its first update will start from
@@ -36,6 +32,9 @@ enum class MissingRow {
 struct LookupOptions {
   std::optional<uint64_t> padding_key;  // reads as zeros
   MissingRow missing = MissingRow::kInitial;
+  // Whether an apply call for the keys is to follow. Then rows may be brought into memory, and others pushed
+  // out; without, a lookup changes nothing at all (contract C8).
+  bool training = false;
 };
 
 struct ApplyOptions {
@@ -59,20 +58,34 @@ struct Row {
 
 // Counts since the table was opened.
 struct TableCounters {
-  int64_t lookup_keys = 0;   // keys looked up, padding and repetitions excluded
-  int64_t missing_keys = 0;  // of these, keys that had no row
+  int64_t lookup_keys = 0;   // keys looked up, repetitions included, padding excluded
+  int64_t cache_misses = 0;  // of these, keys whose row was not in memory
+  int64_t missing_keys = 0;  // of lookup_keys, keys that had no row
   int64_t updated_rows = 0;
   int64_t inserted_rows = 0;
   int64_t skipped_rows = 0;  // see ApplyResult::num_skipped
-  int64_t expired_rows = 0;  // rows found past their time to live
+  int64_t expired_rows = 0;  // times that a row was found past its time to live
+};
+
+// What a table holds in memory.
+struct TableMemory {
+  int64_t num_rows = 0;     // of them some may be initial values of keys that have no row
+  int64_t num_dirty = 0;    // rows newer than in the storage
+  int64_t num_evicted = 0;  // rows that made room for others since the table was opened
 };
 
 // Thread-safe. Apply calls of one table run one after another, lookups beside them; a lookup sees each apply
 // call wholly or, if it runs at the same time, perhaps for some rows only.
+//
+// The public calls ask the session for leave, check their arguments and put the table's name before messages;
+// the Do... ones of the two kinds of table do the work.
 class EmbeddingTable {
  public:
   EmbeddingTable(std::shared_ptr<StoreSession> session, std::shared_ptr<const GroupRecipe> recipe,
                  const GroupState& state);
+  virtual ~EmbeddingTable() = default;
+  EmbeddingTable(const EmbeddingTable&) = delete;
+  EmbeddingTable& operator=(const EmbeddingTable&) = delete;
 
   int group() const { return group_; }
   int64_t dim() const { return dim_; }
@@ -80,13 +93,18 @@ class EmbeddingTable {
   const StoreSession& session() const { return *session_; }
   // Apply calls so far, in this process and before.
   int64_t step() const { return step_.load(); }
+  // Rows stored, expired ones included.
+  int64_t num_rows() const { return num_rows_.load(); }
   TableCounters counters() const;
 
-  // Writes the weights of keys[i] to weights[i * dim .. (i + 1) * dim). Changes nothing: no row is created,
-  // counted or refreshed. InvalidArgument unless weights.size() == keys.size() * dim. On failure `weights` is
-  // undefined.
+  // Writes the weights of keys[i] to weights[i * dim .. (i + 1) * dim). No row is created, counted or
+  // refreshed. InvalidArgument unless weights.size() == keys.size() * dim. On failure `weights` is undefined.
   Status Lookup(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
                 Span<float> weights) const;
+
+  // Brings the rows of `keys` into memory, as far as there is room, so that a later Lookup() or
+  // ApplyGradients() finds them there. Changes no result.
+  Status Prefetch(Span<const uint64_t> keys, std::optional<uint64_t> padding_key, Executor& executor) const;
 
   // Takes one optimizer step on the row of each distinct key. Gradients of equal keys are summed in order of
   // occurrence; a row that does not exist starts from its initial value; a row is left alone and counted if
@@ -102,35 +120,65 @@ class EmbeddingTable {
   // Rows that a lookup would find. Without a time to live this is a counter; with one, a scan of the group.
   StatusOr<int64_t> Size() const;
 
-  // Puts a recipe in force whose rows have the same layout (CheckSameRows() holds).
-  void SetRecipe(std::shared_ptr<const GroupRecipe> recipe);
+  // Puts a recipe in force whose rows have the same layout (CheckSameRows() holds), after `save` has brought
+  // its config into the manifest. False, and nothing is done, while updates of the recipe before exist
+  // outside the storage: flush the store and try again.
+  virtual StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+                                         const std::function<Status()>& save) = 0;
 
- private:
-  class RowBuffer;
+  virtual TableMemory memory() const { return {}; }
 
-  // "lookup in group 3 of store '/x'", before messages.
-  std::string Context(const char* action) const;
-  Status CheckSizes(Span<const uint64_t> keys, size_t num_floats, const char* name) const;
-  // The header of a stored row, nullopt if it is expired.
-  StatusOr<std::optional<RowHeader>> DecodeLiveRow(const GroupRecipe& recipe, uint64_t key,
-                                                   std::string_view row, int64_t now_millis) const;
-  void FillInitial(const GroupRecipe& recipe, uint64_t key, Span<float> weights) const;
+ protected:
   // What one call knows from its start to its end, however it is split.
   struct Moment {
     const GroupRecipe& recipe;
     int64_t now_millis;
     double learning_rate;  // of an apply call
   };
-  Status LookupUnique(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
-                      const LookupOptions& options, const Moment& moment, Span<float> weights) const;
-  Status LoadRows(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
-                  const Moment& moment, RowBuffer& rows) const;
-  void UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end, Span<const float> gradients,
-                  const ApplyOptions& options, const Moment& moment, RowBuffer& rows) const;
+
+  struct AtomicCounters {
+    std::atomic<int64_t> lookup_keys{0};
+    std::atomic<int64_t> cache_misses{0};
+    std::atomic<int64_t> missing_keys{0};
+    std::atomic<int64_t> expired_rows{0};
+  };
+
+  virtual Status DoLookup(const Storage& storage, Span<const uint64_t> keys, const LookupOptions& options,
+                          Executor& executor, Span<float> weights) const = 0;
+  virtual Status DoPrefetch(const Storage& /*storage*/, Span<const uint64_t> /*keys*/,
+                            std::optional<uint64_t> /*padding_key*/, Executor& /*executor*/) const {
+    return Status();
+  }
+  virtual StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
+                                                 Span<const float> gradients, const ApplyOptions& options,
+                                                 Executor& executor) = 0;
+  // The stored form of the row of `key`, expired or not; nullopt if it has none.
+  virtual StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const = 0;
+  // Rows that are not expired at `now_millis`, which some may be.
+  virtual StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const = 0;
+
+  // The row of `key` as the storage has it, nullopt if it has none.
+  StatusOr<std::optional<std::string>> ReadStoredRow(const Storage& storage, uint64_t key) const;
+  // The header of a stored row, nullopt if it is expired.
+  StatusOr<std::optional<RowHeader>> DecodeLiveRow(const GroupRecipe& recipe, uint64_t key,
+                                                   std::string_view row, int64_t now_millis) const;
+  void FillInitial(const GroupRecipe& recipe, uint64_t key, Span<float> weights) const;
+  int64_t NowMillis() const { return session_->settings().clock->NowMillis(); }
   // The learning rate of the next apply call. Fails if a schedule gives one that no step can be taken with.
   StatusOr<double> NextLearningRate(const GroupRecipe& recipe) const;
-  Status WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
-                   Storage& storage);
+  GroupState state() const { return {step_, num_rows_}; }
+  // Requires that no other call writes it.
+  void set_state(const GroupState& state) {
+    step_ = state.step;
+    num_rows_ = state.num_rows;
+  }
+  void SetRecipe(std::shared_ptr<const GroupRecipe> recipe);
+  AtomicCounters& atomic_counters() const { return counters_; }
+
+ private:
+  // "lookup in group 3 of store '/x'", before messages.
+  std::string Context(const char* action) const;
+  Status CheckSizes(Span<const uint64_t> keys, size_t num_floats, const char* name) const;
 
   const std::shared_ptr<StoreSession> session_;
   const uint8_t group_;
@@ -139,19 +187,12 @@ class EmbeddingTable {
   mutable std::mutex recipe_mutex_;  // guards recipe_
   std::shared_ptr<const GroupRecipe> recipe_;
 
-  std::mutex apply_mutex_;  // held through an apply call; guards writing of step_ and num_rows_
   std::atomic<int64_t> step_;
   std::atomic<int64_t> num_rows_;
-
-  struct AtomicCounters {
-    std::atomic<int64_t> lookup_keys{0};
-    std::atomic<int64_t> missing_keys{0};
-    std::atomic<int64_t> updated_rows{0};
-    std::atomic<int64_t> inserted_rows{0};
-    std::atomic<int64_t> skipped_rows{0};
-    std::atomic<int64_t> expired_rows{0};
-  };
   mutable AtomicCounters counters_;
+  std::atomic<int64_t> updated_rows_{0};
+  std::atomic<int64_t> inserted_rows_{0};
+  std::atomic<int64_t> skipped_rows_{0};
 };
 
 }  // namespace damo

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a table does, over storage in memory. tests/ checks the optimizers' numbers; here rows start at zero
-// and learn by plain gradient descent at rate 1, so that a row is minus the sum of its gradients.
+// What a table does, of either kind, over storage in memory. tests/ checks the optimizers' numbers; here rows
+// start at zero and learn by plain gradient descent at rate 1, so that a row is minus the sum of its
+// gradients.
 #include "damo/table/embedding_table.h"
 
 #include <gtest/gtest.h>
@@ -9,57 +10,24 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <random>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "damo/base/test_status.h"
 #include "damo/base/thread_pool.h"
 #include "damo/storage/memory_storage.h"
+#include "damo/table/test_tables.h"
 
 namespace damo {
 namespace {
 
-using Keys = std::vector<uint64_t>;
-using Floats = std::vector<float>;
-
 constexpr int64_t kDim = 2;
 constexpr int kGroup = 5;
-
-// Passes everything on to a storage that is someone else's, except where a test puts trouble in the way.
-class TroubledStorage final : public Storage {
- public:
-  explicit TroubledStorage(Storage* target) : target_(target) {}
-
-  Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const override {
-    if (before_read) DAMO_RETURN_IF_ERROR(before_read(keys));
-    return target_->MultiGet(group, keys, visit);
-  }
-  Status Write(StorageBatch& batch) override {
-    DAMO_RETURN_IF_ERROR(write_status);
-    return target_->Write(batch);
-  }
-  Status Scan(uint8_t group, const ScanVisitor& visit) const override { return target_->Scan(group, visit); }
-  StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
-    return target_->GetManifest(name);
-  }
-  std::unique_ptr<StorageBatch> NewBatch() const override { return target_->NewBatch(); }
-  Status Flush() override { return target_->Flush(); }
-  StatusOr<StorageStats> Stats() const override { return target_->Stats(); }
-  Status Close() override { return Status(); }
-
-  std::function<Status(Span<const uint64_t> keys)> before_read;
-  Status write_status;
-
- private:
-  Storage* const target_;
-};
 
 GroupConfig Config(const std::string& optimizer = "sgd", const std::string& initializer = "zeros") {
   GroupConfig config;
@@ -71,26 +39,26 @@ GroupConfig Config(const std::string& optimizer = "sgd", const std::string& init
   return config;
 }
 
-class EmbeddingTableTest : public testing::Test {
+std::string KindName(const testing::TestParamInfo<TableKind>& info) {
+  return info.param == TableKind::kDirect ? "Direct" : "Cached";
+}
+
+class EmbeddingTableTest : public testing::TestWithParam<TableKind> {
  protected:
-  // A table as after opening: same rows and state as the one before.
-  std::unique_ptr<EmbeddingTable> NewTable(const GroupConfig& config,
-                                           std::optional<int64_t> ttl_seconds = std::nullopt) {
-    auto storage = std::make_unique<TroubledStorage>(rows_.get());
-    troubled_ = storage.get();
-    StoreSession::Settings settings;
-    settings.directory = "/rows";
-    settings.ttl_seconds = ttl_seconds;
-    settings.clock = &clock_;
-    auto recipe = MakeGroupRecipe(config);
-    EXPECT_TRUE(recipe.ok()) << recipe.status().ToString();
-    StatusOr<Manifest> manifest = LoadOrCreateManifest(*rows_, std::nullopt, false);
-    EXPECT_TRUE(manifest.ok()) << manifest.status().ToString();
-    const std::unique_ptr<StorageBatch> batch = rows_->NewBatch();
-    EXPECT_TRUE(PutGroupConfig(config, *batch).ok());
-    EXPECT_TRUE(rows_->Write(*batch).ok());
-    session_ = std::make_shared<StoreSession>(settings, std::move(storage));
-    return std::make_unique<EmbeddingTable>(session_, *recipe, manifest->states[kGroup]);
+  // A table as after opening: same rows and state as the one before, which is gone.
+  EmbeddingTable* NewTable(const GroupConfig& config, std::optional<int64_t> ttl_seconds = std::nullopt) {
+    TestTables::Options options;
+    options.kind = GetParam();
+    options.ttl_seconds = ttl_seconds;
+    tables_.reset();
+    tables_ = std::make_unique<TestTables>(rows_.get(), &clock_, options);
+    return tables_->Add(config);
+  }
+
+  // Brings everything into the storage and the table as it stands there into `table`.
+  void Reopen(EmbeddingTable** table, const GroupConfig& config) {
+    ASSERT_OK(tables_->Flush());
+    *table = NewTable(config);
   }
 
   Floats Lookup(const EmbeddingTable& table, const Keys& keys, const LookupOptions& options = {}) {
@@ -120,13 +88,15 @@ class EmbeddingTableTest : public testing::Test {
     return *size;
   }
 
-  const std::unique_ptr<Storage> rows_ = NewMemoryStorage();
+  std::unique_ptr<Storage> rows_ = NewMemoryStorage();
   FakeClock clock_{1'000'000};
-  TroubledStorage* troubled_ = nullptr;
-  std::shared_ptr<StoreSession> session_;
+  std::unique_ptr<TestTables> tables_;
 };
 
-TEST_F(EmbeddingTableTest, GradientsOfEqualKeysAreSummedAndTakeOneStep) {
+INSTANTIATE_TEST_SUITE_P(Tables, EmbeddingTableTest, testing::Values(TableKind::kDirect, TableKind::kCached),
+                         KindName);
+
+TEST_P(EmbeddingTableTest, GradientsOfEqualKeysAreSummedAndTakeOneStep) {
   const auto table = NewTable(Config());
   const ApplyResult result = Apply(*table, {7, 9, 7}, {1, 2, 10, 20, 100, 200});
   EXPECT_EQ(result.num_updated, 2);
@@ -136,7 +106,7 @@ TEST_F(EmbeddingTableTest, GradientsOfEqualKeysAreSummedAndTakeOneStep) {
   EXPECT_EQ(table->step(), 1);
 }
 
-TEST_F(EmbeddingTableTest, EachStepCountsAndIsDated) {
+TEST_P(EmbeddingTableTest, EachStepCountsAndIsDated) {
   const auto table = NewTable(Config());
   Apply(*table, {7}, {1, 1});
   clock_.AdvanceMillis(5);
@@ -147,7 +117,7 @@ TEST_F(EmbeddingTableTest, EachStepCountsAndIsDated) {
   EXPECT_EQ(table->step(), 2);
 }
 
-TEST_F(EmbeddingTableTest, LookupOfUnknownKeyReturnsWhatItsFirstUpdateStartsFrom) {
+TEST_P(EmbeddingTableTest, LookupOfUnknownKeyReturnsWhatItsFirstUpdateStartsFrom) {
   const auto table = NewTable(Config("sgd", "random_uniform"));
   const Floats before = Lookup(*table, {42, 42});
   EXPECT_EQ((Floats{before[0], before[1]}), (Floats{before[2], before[3]}));
@@ -156,7 +126,7 @@ TEST_F(EmbeddingTableTest, LookupOfUnknownKeyReturnsWhatItsFirstUpdateStartsFrom
   EXPECT_EQ(Lookup(*table, {42}), (Floats{before[0] - 0.5f, before[1]}));
 }
 
-TEST_F(EmbeddingTableTest, LookupOfUnknownKeyReturnsZerosWhereAsked) {
+TEST_P(EmbeddingTableTest, LookupOfUnknownKeyReturnsZerosWhereAsked) {
   const auto table = NewTable(Config("sgd", "ones"));
   LookupOptions options;
   options.missing = MissingRow::kZeros;
@@ -164,7 +134,7 @@ TEST_F(EmbeddingTableTest, LookupOfUnknownKeyReturnsZerosWhereAsked) {
   EXPECT_EQ(Lookup(*table, {1, 2}, options), (Floats{1, 1, 0, 0}));
 }
 
-TEST_F(EmbeddingTableTest, PaddingKeyReadsAsZerosAndIsLeftOutOfUpdates) {
+TEST_P(EmbeddingTableTest, PaddingKeyReadsAsZerosAndIsLeftOutOfUpdates) {
   const auto table = NewTable(Config("sgd", "ones"));
   LookupOptions lookup;
   lookup.padding_key = 0;
@@ -176,14 +146,14 @@ TEST_F(EmbeddingTableTest, PaddingKeyReadsAsZerosAndIsLeftOutOfUpdates) {
   EXPECT_EQ(Size(*table), 1);
 }
 
-TEST_F(EmbeddingTableTest, ExtremeKeysAreOrdinary) {
+TEST_P(EmbeddingTableTest, ExtremeKeysAreOrdinary) {
   const auto table = NewTable(Config());
   const uint64_t last = std::numeric_limits<uint64_t>::max();
   Apply(*table, {last, 0}, {1, 1, 2, 2});
   EXPECT_EQ(Lookup(*table, {0, last}), (Floats{-2, -2, -1, -1}));
 }
 
-TEST_F(EmbeddingTableTest, RowWithGradientThatIsNotFiniteIsLeftAloneAndCounted) {
+TEST_P(EmbeddingTableTest, RowWithGradientThatIsNotFiniteIsLeftAloneAndCounted) {
   const auto table = NewTable(Config());
   Apply(*table, {1}, {1, 1});
   const float nan = std::nanf("");
@@ -198,7 +168,7 @@ TEST_F(EmbeddingTableTest, RowWithGradientThatIsNotFiniteIsLeftAloneAndCounted) 
   EXPECT_EQ(table->counters().skipped_rows, 3);
 }
 
-TEST_F(EmbeddingTableTest, RowWhoseStepWouldNotBeFiniteIsLeftAloneAndCounted) {
+TEST_P(EmbeddingTableTest, RowWhoseStepWouldNotBeFiniteIsLeftAloneAndCounted) {
   GroupConfig config = Config("sgd", "ones");
   config.optimizer.Insert("gamma", 1e30);
   const auto table = NewTable(config);
@@ -207,7 +177,7 @@ TEST_F(EmbeddingTableTest, RowWhoseStepWouldNotBeFiniteIsLeftAloneAndCounted) {
   EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{1, 1, 0, 1}));
 }
 
-TEST_F(EmbeddingTableTest, LearningRateThatIsNotFiniteFailsTheCallAndChangesNothing) {
+TEST_P(EmbeddingTableTest, LearningRateThatIsNotFiniteFailsTheCallAndChangesNothing) {
   GroupConfig config = Config();
   config.schedule = Parameters("exponential_decay");
   config.schedule->Insert("decay_steps", 1.0);
@@ -221,7 +191,7 @@ TEST_F(EmbeddingTableTest, LearningRateThatIsNotFiniteFailsTheCallAndChangesNoth
   EXPECT_EQ(table->step(), 2);
 }
 
-TEST_F(EmbeddingTableTest, GradientsAreScaledBeforeTheyAreSummed) {
+TEST_P(EmbeddingTableTest, GradientsAreScaledBeforeTheyAreSummed) {
   const auto table = NewTable(Config());
   ApplyOptions options;
   options.gradient_scale = 0.25f;
@@ -230,7 +200,7 @@ TEST_F(EmbeddingTableTest, GradientsAreScaledBeforeTheyAreSummed) {
   EXPECT_EQ(Lookup(*table, {1}), (Floats{-huge / 2, -3})) << "the unscaled sum would have overflowed";
 }
 
-TEST_F(EmbeddingTableTest, EmptyCallsAreLegalAndAnEmptyApplyIsAStep) {
+TEST_P(EmbeddingTableTest, EmptyCallsAreLegalAndAnEmptyApplyIsAStep) {
   const auto table = NewTable(Config());
   EXPECT_EQ(Lookup(*table, {}), Floats());
   Apply(*table, {}, {});
@@ -238,7 +208,7 @@ TEST_F(EmbeddingTableTest, EmptyCallsAreLegalAndAnEmptyApplyIsAStep) {
   EXPECT_EQ(Size(*table), 0);
 }
 
-TEST_F(EmbeddingTableTest, WrongSizesAreRefusedWithBothSizes) {
+TEST_P(EmbeddingTableTest, WrongSizesAreRefusedWithBothSizes) {
   const auto table = NewTable(Config());
   Floats weights(3);
   const Status lookup = table->Lookup(Keys{1, 2}, {}, *Executor::Inline(), weights);
@@ -251,17 +221,17 @@ TEST_F(EmbeddingTableTest, WrongSizesAreRefusedWithBothSizes) {
   EXPECT_EQ(table->step(), 0);
 }
 
-TEST_F(EmbeddingTableTest, RowsAndStepOutliveTheTable) {
+TEST_P(EmbeddingTableTest, RowsAndStepOutliveTheTable) {
   auto table = NewTable(Config());
   Apply(*table, {1, 2}, {1, 1, 2, 2});
   Apply(*table, {1}, {1, 1});
-  table = NewTable(Config());
+  Reopen(&table, Config());
   EXPECT_EQ(table->step(), 2);
   EXPECT_EQ(Size(*table), 2);
   EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{-2, -2, -2, -2}));
 }
 
-TEST_F(EmbeddingTableTest, ExpiredRowReadsAsMissingAndStartsAfresh) {
+TEST_P(EmbeddingTableTest, ExpiredRowReadsAsMissingAndStartsAfresh) {
   const auto table = NewTable(Config("adagrad", "ones"), /*ttl_seconds=*/10);
   Apply(*table, {1, 2}, {1, 1, 1, 1});
   clock_.AdvanceMillis(9'999);
@@ -283,10 +253,11 @@ TEST_F(EmbeddingTableTest, ExpiredRowReadsAsMissingAndStartsAfresh) {
   EXPECT_EQ(Size(*table), 2);
 }
 
-TEST_F(EmbeddingTableTest, FailedReadFailsTheStepAndChangesNothing) {
-  const auto table = NewTable(Config());
+TEST_P(EmbeddingTableTest, FailedReadFailsTheStepAndChangesNothing) {
+  auto table = NewTable(Config());
   Apply(*table, {1}, {1, 1});
-  troubled_->before_read = [](Span<const uint64_t>) { return IoError("the disk is on fire"); };
+  Reopen(&table, Config());
+  tables_->storage().before_read = [](Span<const uint64_t>) { return IoError("the disk is on fire"); };
   Floats weights(kDim);
   const Status lookup = table->Lookup(Keys{1}, {}, *Executor::Inline(), weights);
   EXPECT_EQ(lookup.code(), StatusCode::kIoError);
@@ -294,31 +265,35 @@ TEST_F(EmbeddingTableTest, FailedReadFailsTheStepAndChangesNothing) {
   const Status apply = table->ApplyGradients(Keys{1, 2}, Floats(4, 1.0f), {}, *Executor::Inline()).status();
   EXPECT_EQ(apply.code(), StatusCode::kIoError);
 
-  troubled_->before_read = nullptr;
+  tables_->storage().before_read = nullptr;
   EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{-1, -1, 0, 0}));
   EXPECT_EQ(Size(*table), 1);
   EXPECT_EQ(table->step(), 1);
 }
 
-TEST_F(EmbeddingTableTest, FailedWriteChangesNothingAndTheNextStepGoesOn) {
+TEST_P(EmbeddingTableTest, FailedWriteChangesNothingAndTheNextStepGoesOn) {
   const auto table = NewTable(Config());
   Apply(*table, {1}, {1, 1});
-  troubled_->write_status = IoError("no space left");
+  tables_->storage().write_status = IoError("No space left");
+  tables_->log_files().full = true;
   const Status apply = table->ApplyGradients(Keys{1, 2}, Floats(4, 1.0f), {}, *Executor::Inline()).status();
-  EXPECT_EQ(apply.message(), "apply gradients to group 5 of store '/rows': no space left");
+  EXPECT_TRUE(FailsWith(apply, StatusCode::kIoError, "apply gradients to group 5 of store '/rows': "));
+  EXPECT_TRUE(FailsWith(apply, StatusCode::kIoError, "No space left"));
   EXPECT_EQ(table->step(), 1);
   EXPECT_EQ(table->counters().updated_rows, 1);
 
-  troubled_->write_status = Status();
+  tables_->storage().write_status = Status();
+  tables_->log_files().full = false;
   Apply(*table, {1, 2}, {1, 1, 1, 1});
   EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{-2, -2, -1, -1}));
   EXPECT_EQ(table->step(), 2);
   EXPECT_EQ(Size(*table), 2);
 }
 
-TEST_F(EmbeddingTableTest, CorruptRowIsDataLossNeverAFreshRow) {
-  const auto table = NewTable(Config());
+TEST_P(EmbeddingTableTest, CorruptRowIsDataLossNeverAFreshRow) {
+  auto table = NewTable(Config());
   Apply(*table, {1, 2}, {1, 1, 2, 2});
+  Reopen(&table, Config());
   const std::unique_ptr<StorageBatch> batch = rows_->NewBatch();
   ASSERT_OK(batch->PutRow(kGroup, 1, "not a row"));
   ASSERT_OK(rows_->Write(*batch));
@@ -333,9 +308,9 @@ TEST_F(EmbeddingTableTest, CorruptRowIsDataLossNeverAFreshRow) {
   EXPECT_EQ(Lookup(*table, {2}), (Floats{-2, -2}));
 }
 
-TEST_F(EmbeddingTableTest, ExceptionOnAnotherThreadIsAnError) {
+TEST_P(EmbeddingTableTest, ExceptionOnAnotherThreadIsAnError) {
   const auto table = NewTable(Config());
-  troubled_->before_read = [](Span<const uint64_t>) -> Status { throw std::bad_alloc(); };
+  tables_->storage().before_read = [](Span<const uint64_t>) -> Status { throw std::bad_alloc(); };
   ThreadPool pool(2);
   Keys keys(10'000);
   for (size_t i = 0; i < keys.size(); ++i) keys[i] = i;
@@ -345,9 +320,9 @@ TEST_F(EmbeddingTableTest, ExceptionOnAnotherThreadIsAnError) {
   EXPECT_NE(status.message().find("bad_alloc"), std::string::npos) << status.message();
 }
 
-TEST_F(EmbeddingTableTest, ClosedSessionRefusesEveryCall) {
+TEST_P(EmbeddingTableTest, ClosedSessionRefusesEveryCall) {
   const auto table = NewTable(Config());
-  ASSERT_OK(session_->Close());
+  ASSERT_OK(tables_->session().Close());
   Floats weights(kDim);
   EXPECT_EQ(table->Lookup(Keys{1}, {}, *Executor::Inline(), weights).message(),
             "lookup in group 5 of store '/rows': store '/rows' is closed");
@@ -358,7 +333,7 @@ TEST_F(EmbeddingTableTest, ClosedSessionRefusesEveryCall) {
 }
 
 // Calls that overlap without a gap must not keep Close() waiting for ever.
-TEST_F(EmbeddingTableTest, ClosingComesToItsEndUnderConstantUse) {
+TEST_P(EmbeddingTableTest, ClosingComesToItsEndUnderConstantUse) {
   const auto table = NewTable(Config());
   std::atomic<int> calls{0};
   std::vector<std::thread> readers;
@@ -370,12 +345,12 @@ TEST_F(EmbeddingTableTest, ClosingComesToItsEndUnderConstantUse) {
     });
   }
   while (calls < 100) std::this_thread::yield();
-  ASSERT_OK(session_->Close());
+  ASSERT_OK(tables_->session().Close());
   for (std::thread& reader : readers) reader.join();
 }
 
 // Contract C5: the same batches give the same bits, however the work is split.
-TEST_F(EmbeddingTableTest, ThreadsDoNotChangeTheResult) {
+TEST_P(EmbeddingTableTest, ThreadsDoNotChangeTheResult) {
   std::mt19937_64 random(7);
   std::normal_distribution<float> normal;
   std::vector<Keys> batches(5);
@@ -390,23 +365,20 @@ TEST_F(EmbeddingTableTest, ThreadsDoNotChangeTheResult) {
   ThreadPool pool(3);
   std::vector<Floats> results;
   for (Executor* const executor : {Executor::Inline(), static_cast<Executor*>(&pool)}) {
-    const std::unique_ptr<Storage> storage = NewMemoryStorage();
-    StoreSession::Settings settings;
-    settings.clock = &clock_;
-    const auto session =
-        std::make_shared<StoreSession>(settings, std::make_unique<TroubledStorage>(storage.get()));
-    EmbeddingTable table(session, *MakeGroupRecipe(Config("adam", "random_normal")), GroupState());
+    tables_.reset();
+    rows_ = NewMemoryStorage();
+    const auto table = NewTable(Config("adam", "random_normal"));
     for (size_t b = 0; b < batches.size(); ++b) {
-      ASSERT_OK(table.ApplyGradients(batches[b], gradients[b], {}, *executor).status());
+      ASSERT_OK(table->ApplyGradients(batches[b], gradients[b], {}, *executor).status());
     }
     Floats weights(all.size() * kDim);
-    ASSERT_OK(table.Lookup(all, {}, *executor, weights));
+    ASSERT_OK(table->Lookup(all, {}, *executor, weights));
     results.push_back(weights);
   }
   EXPECT_EQ(results[0], results[1]);
 }
 
-TEST_F(EmbeddingTableTest, ConcurrentApplyCallsLoseNoUpdate) {
+TEST_P(EmbeddingTableTest, ConcurrentApplyCallsLoseNoUpdate) {
   const auto table = NewTable(Config());
   constexpr int kThreads = 4;
   constexpr int kCalls = 100;

@@ -12,6 +12,7 @@ namespace {
 // Names of the manifest's entries. On disk: never rename.
 constexpr std::string_view kFormatName = "format";  // uint32
 constexpr std::string_view kSeedName = "seed";      // uint64
+constexpr std::string_view kRedoName = "redo";      // uint64; absent: 0
 constexpr char kConfigPrefix[] = "config/";         // + three digits of the group: JSON
 constexpr char kStatePrefix[] = "state/";           // + three digits of the group: int64 step, int64 num_rows
 
@@ -108,19 +109,25 @@ StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t
   if (seed && *seed != manifest.seed) {
     return InvalidArgument("has seed ", manifest.seed, ", asked for ", *seed);
   }
+  DAMO_ASSIGN_OR_RETURN(const auto redo_lsn, (GetIntegers<uint64_t, 1>(storage, kRedoName)));
+  if (redo_lsn) manifest.redo_lsn = (*redo_lsn)[0];
   for (int group = 0; group < kNumGroups; ++group) {
     DAMO_RETURN_IF_ERROR(LoadGroup(storage, group, &manifest));
   }
   return manifest;
 }
 
-Status PutGroupConfig(const GroupConfig& config, StorageBatch& batch) {
-  return batch.PutManifest(GroupEntry(kConfigPrefix, config.group), config.ToJson());
+Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer) {
+  return writer.PutManifest(GroupEntry(kConfigPrefix, config.group), config.ToJson());
 }
 
-Status PutGroupState(int group, const GroupState& state, StorageBatch& batch) {
-  return batch.PutManifest(GroupEntry(kStatePrefix, group),
-                           IntegerBytes(state.step) + IntegerBytes(state.num_rows));
+Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer) {
+  return writer.PutManifest(GroupEntry(kStatePrefix, group),
+                            IntegerBytes(state.step) + IntegerBytes(state.num_rows));
+}
+
+Status PutRedoLsn(uint64_t redo_lsn, ManifestWriter& writer) {
+  return writer.PutManifest(kRedoName, IntegerBytes(redo_lsn));
 }
 
 }  // namespace damo

@@ -17,7 +17,7 @@ namespace damo {
 // The version this code writes, and the newest it reads. On disk: never renumber.
 inline constexpr uint32_t kFormatVersion = 1;
 
-// What changes with each apply call; written in the same batch as the rows.
+// What changes with each apply call; written in the same batch as the rows that the calls updated.
 struct GroupState {
   int64_t step = 0;      // the table's global step: apply calls so far
   int64_t num_rows = 0;  // rows stored, expired ones included
@@ -27,14 +27,16 @@ struct Manifest {
   uint64_t seed = 0;
   std::map<int, GroupConfig> configs;
   std::map<int, GroupState> states;
+  uint64_t redo_lsn = 0;  // every redo record before it is in the rows
 };
 
 // The manifest of `storage`. One that has none is new: it gets one, with `seed` or else 0. Fails if the
 // store's seed is another than `seed`, and if its format is not kFormatVersion.
 StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only);
 
-Status PutGroupConfig(const GroupConfig& config, StorageBatch& batch);
-Status PutGroupState(int group, const GroupState& state, StorageBatch& batch);
+Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer);
+Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer);
+Status PutRedoLsn(uint64_t redo_lsn, ManifestWriter& writer);
 
 }  // namespace damo
 

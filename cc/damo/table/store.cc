@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/table/store.h"
 
+#include <limits>
 #include <utility>
 
 #include "damo/row/key.h"
+#include "damo/table/cached_table.h"
+#include "damo/table/direct_table.h"
 
 namespace damo {
+namespace {
+
+std::string RedoDirectory(const std::string& directory) { return directory + "/redo"; }
+
+}  // namespace
 
 StatusOr<std::unique_ptr<Store>> Store::Open(std::string directory, const StoreOptions& asked,
-                                             std::unique_ptr<Storage> storage, const Clock* clock) {
+                                             std::unique_ptr<Storage> storage, const Clock* clock,
+                                             LogFileSystem* log_files) {
   StoreOptions options = asked;
   options.memory_budget = asked.memory_budget.value_or(StoreOptions::kDefaultMemoryBudget);
   options.durability = asked.durability.value_or(Durability::kWal);
   options.read_only = asked.read_only.value_or(false);
+  options.row_cache = asked.row_cache.value_or(true);
 
   const std::string context = StrCat("open store '", directory, "'");
   StatusOr<Manifest> manifest = LoadOrCreateManifest(*storage, asked.seed, *options.read_only);
@@ -28,20 +38,104 @@ StatusOr<std::unique_ptr<Store>> Store::Open(std::string directory, const StoreO
   settings.read_only = *options.read_only;
   settings.seed = manifest->seed;
   settings.clock = clock;
+  Storage& borrowed = *storage;
   auto session = std::make_shared<StoreSession>(std::move(settings), std::move(storage));
   std::unique_ptr<Store> store(new Store(options, std::move(session)));
-  DAMO_RETURN_IF_ERROR(store->LoadGroups(*manifest).WithContext(context));
+  const Status opened = store->OpenTables(*manifest, borrowed, log_files);
+  if (!opened.ok()) {
+    store->session_->Close().IgnoreError();  // without a flush: what is in the log stays in the log
+    return opened.WithContext(context);
+  }
   return store;
 }
 
-Status Store::LoadGroups(const Manifest& manifest) {
+Store::Store(StoreOptions options, std::shared_ptr<StoreSession> session)
+    : options_(std::move(options)), session_(std::move(session)) {}
+
+Store::~Store() {
+  if (!session_->owned_by_this_process()) {
+    // Leaked on purpose, as the session's storage is: the thread to be joined is the parent's.
+    (void)write_back_.release();
+    return;
+  }
+  Close().IgnoreError();  // nobody is left to tell; whoever must know calls Close() first
+}
+
+Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSystem* log_files) {
+  const bool read_only = *options_.read_only;
+  const MemoryPlan plan = PlanMemory(*options_.memory_budget);
+  memory_ = std::make_shared<CacheMemory>(plan.cache_bytes);
+  if (!read_only) {
+    RedoLog::Options log_options;
+    log_options.directory = RedoDirectory(directory());
+    log_options.first_lsn = manifest.redo_lsn;
+    log_options.segment_bytes = plan.segment_bytes;
+    log_options.file_system = log_files;
+    DAMO_ASSIGN_OR_RETURN(log_, OpenRedoLog(log_options));
+    WriteBack::Options write_back_options;
+    write_back_options.cache_bytes = plan.cache_bytes;
+    write_back_options.redo_bytes = plan.redo_bytes;
+    write_back_options.at_one_moment = options_.durability == Durability::kCheckpoint;
+    write_back_ = std::make_unique<WriteBack>(write_back_options, *session_, log_.get());
+  }
+  CachedTables cached;
   for (const auto& [group, config] : manifest.configs) {
     StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config);
     if (!recipe.ok()) return recipe.status().WithContext(StrCat("group ", group));
-    groups_[group].table =
-        std::make_shared<EmbeddingTable>(session_, std::move(*recipe), manifest.states.at(group));
+    DAMO_ASSIGN_OR_RETURN(groups_[group].table,
+                          MakeTable(std::move(*recipe), manifest.states.at(group), storage, &cached));
+  }
+  // A reader cannot flush: what the writer has not brought into the storage must find room.
+  if (read_only) memory_->set_limit_bytes(std::numeric_limits<int64_t>::max());
+  DAMO_RETURN_IF_ERROR(Recover(manifest, cached, storage));
+  memory_->set_limit_bytes(plan.cache_bytes);
+  if (read_only) return Status();
+  if (*options_.row_cache) {
+    write_back_->Start();
+  } else {
+    GoDirect();
   }
   return Status();
+}
+
+Status Store::Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage) {
+  const std::string redo_directory = RedoDirectory(directory());
+  DAMO_RETURN_IF_ERROR(ReplayRedoLog(redo_directory, manifest.redo_lsn, tables, storage));
+  if (write_back_ == nullptr || log_->bytes() == 0) return Status();
+  return write_back_->Flush(storage);
+}
+
+void Store::GoDirect() {
+  for (auto& [number, group] : groups_) {
+    group.table = std::make_shared<DirectTable>(session_, group.table->recipe(),
+                                                GroupState{group.table->step(), group.table->num_rows()});
+  }
+  write_back_.reset();
+  log_.reset();
+  memory_.reset();
+}
+
+StatusOr<std::shared_ptr<EmbeddingTable>> Store::MakeTable(std::shared_ptr<const GroupRecipe> recipe,
+                                                           const GroupState& state, const Storage& storage,
+                                                           CachedTables* cached) {
+  if (memory_ == nullptr) {
+    return std::shared_ptr<EmbeddingTable>(std::make_shared<DirectTable>(session_, std::move(recipe), state));
+  }
+  auto table = std::make_shared<CachedTable>(
+      session_, std::move(recipe), state,
+      CachedTable::Shared{memory_, log_.get(), write_back_.get(), *options_.durability});
+  DAMO_RETURN_IF_ERROR(table->CheckWhetherEmpty(storage));
+  if (write_back_ != nullptr) write_back_->AddSource(table->source());
+  if (cached != nullptr) (*cached)[table->group()] = table.get();
+  return std::shared_ptr<EmbeddingTable>(std::move(table));
+}
+
+Status Store::Close() {
+  DAMO_RETURN_IF_ERROR(session_->CheckProcess());
+  // Before the session closes: it waits for calls under way, and the thread's flushes are such calls.
+  if (write_back_ != nullptr) write_back_->Stop();
+  return session_->Close(
+      [this](Storage& storage) { return write_back_ == nullptr ? Status() : write_back_->Flush(storage); });
 }
 
 StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroup(const GroupConfig& config) {
@@ -62,8 +156,10 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(std::shared_ptr<
   const auto it = groups_.find(asked.group);
   if (it == groups_.end()) {
     const GroupState state;
-    DAMO_RETURN_IF_ERROR(SaveConfig(asked, &state));
-    auto table = std::make_shared<EmbeddingTable>(session_, std::move(recipe), state);
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+    DAMO_RETURN_IF_ERROR(SaveConfig(*storage, asked, &state));
+    DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table,
+                          MakeTable(std::move(recipe), state, *storage, nullptr));
     groups_[table->group()] = Group{table, /*asked_for=*/true};
     return table;
   }
@@ -75,20 +171,33 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(std::shared_ptr<
   }
   DAMO_RETURN_IF_ERROR(CheckSameRows(has->config, asked));
   if (!CheckSameConfig(has->config, asked).ok()) {
-    // A read-only store reads under the settings asked for and leaves the manifest alone.
-    if (!session_->settings().read_only) DAMO_RETURN_IF_ERROR(SaveConfig(asked, nullptr));
-    group.table->SetRecipe(std::move(recipe));
+    DAMO_RETURN_IF_ERROR(ChangeConfig(*group.table, recipe));
   }
   group.asked_for = true;
   return group.table;
 }
 
-Status Store::SaveConfig(const GroupConfig& config, const GroupState* new_state) {
-  DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-  const std::unique_ptr<StorageBatch> batch = storage->NewBatch();
+Status Store::ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const GroupRecipe>& recipe) {
+  for (;;) {
+    {
+      // Before the table takes its apply mutex: closing waits for this, and its flush for that mutex.
+      DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+      // A read-only store reads under the settings asked for and leaves the manifest alone.
+      const auto save = [&] {
+        return session_->settings().read_only ? Status() : SaveConfig(*storage, recipe->config, nullptr);
+      };
+      DAMO_ASSIGN_OR_RETURN(const bool changed, table.TryChangeRecipe(recipe, save));
+      if (changed) return Status();
+    }
+    DAMO_RETURN_IF_ERROR(Flush());
+  }
+}
+
+Status Store::SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state) {
+  const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
   DAMO_RETURN_IF_ERROR(PutGroupConfig(config, *batch));
   if (new_state != nullptr) DAMO_RETURN_IF_ERROR(PutGroupState(config.group, *new_state, *batch));
-  return storage->Write(*batch);
+  return storage.Write(*batch);
 }
 
 StatusOr<std::shared_ptr<EmbeddingTable>> Store::Table(int64_t group) const {
@@ -126,6 +235,9 @@ StatusOr<StoreStats> Store::Stats() const {
   {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
     DAMO_ASSIGN_OR_RETURN(stats.storage, storage->Stats());
+    if (memory_ != nullptr) stats.cache_bytes = memory_->used_bytes();
+    if (log_ != nullptr) stats.redo_bytes = log_->bytes();
+    if (write_back_ != nullptr) stats.num_flushes = write_back_->num_flushes();
   }
   for (const auto& table : Tables()) {
     const std::shared_ptr<const GroupRecipe> recipe = table->recipe();
@@ -135,6 +247,7 @@ StatusOr<StoreStats> Store::Stats() const {
     group.row_bytes = static_cast<int64_t>(kRowKeyBytes + recipe->layout.row_bytes());
     group.step = table->step();
     group.counters = table->counters();
+    group.memory = table->memory();
     stats.groups.push_back(std::move(group));
   }
   return stats;
@@ -142,7 +255,11 @@ StatusOr<StoreStats> Store::Stats() const {
 
 Status Store::Flush() {
   DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-  return storage->Flush().WithContext(StrCat("flush store '", directory(), "'"));
+  const Status status = [&]() -> Status {
+    if (write_back_ != nullptr) DAMO_RETURN_IF_ERROR(write_back_->Flush(*storage));
+    return storage->Flush();
+  }();
+  return status.WithContext(StrCat("flush store '", directory(), "'"));
 }
 
 }  // namespace damo

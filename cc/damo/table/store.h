@@ -15,10 +15,15 @@
 
 #include "damo/base/clock.h"
 #include "damo/base/status.h"
+#include "damo/cache/cache_memory.h"
 #include "damo/config/group_config.h"
 #include "damo/config/store_options.h"
+#include "damo/redo/log_file_system.h"
+#include "damo/redo/redo_log.h"
 #include "damo/storage/storage.h"
 #include "damo/table/embedding_table.h"
+#include "damo/table/recovery.h"
+#include "damo/table/write_back.h"
 
 namespace damo {
 
@@ -29,10 +34,14 @@ struct GroupStats {
   int64_t row_bytes = 0;  // bytes of one row: key and value
   int64_t step = 0;
   TableCounters counters;
+  TableMemory memory;
 };
 
 struct StoreStats {
   StorageStats storage;
+  int64_t cache_bytes = 0;         // of all row caches
+  uint64_t redo_bytes = 0;         // of the redo log on disk
+  int64_t num_flushes = 0;         // since opening
   std::vector<GroupStats> groups;  // by group number
 };
 
@@ -40,9 +49,12 @@ struct StoreStats {
 class Store {
  public:
   // Opens on `storage`, which lies in `directory` (a canonical path) and was opened as `options` say. `clock`
-  // is borrowed and outlives the store. Fails if the manifest cannot be read or disagrees with `options`.
+  // is borrowed and outlives the store, as do `log_files`, where the redo log is written; null: the
+  // machine's. Fails if the manifest cannot be read or disagrees with `options`, and if the redo log of an
+  // earlier process cannot be brought into the rows.
   static StatusOr<std::unique_ptr<Store>> Open(std::string directory, const StoreOptions& options,
-                                               std::unique_ptr<Storage> storage, const Clock* clock);
+                                               std::unique_ptr<Storage> storage, const Clock* clock,
+                                               LogFileSystem* log_files = nullptr);
 
   const std::string& directory() const { return session_->settings().directory; }
   // How the store is open, defaults filled in (ttl_seconds stays nullopt if rows never expire).
@@ -63,8 +75,10 @@ class Store {
   // Returns when everything applied before survives power loss.
   Status Flush();
 
-  // Waits for calls under way and closes. Later calls fail with FailedPrecondition; closing again is OK.
-  Status Close() { return session_->Close(); }
+  ~Store();
+  // Waits for calls under way, flushes and closes. Later calls fail with FailedPrecondition; closing again is
+  // OK. If the flush fails the redo log stays, for the next opening.
+  Status Close();
   bool closed() const { return session_->closed(); }
 
  private:
@@ -73,16 +87,28 @@ class Store {
     bool asked_for = false;  // by AddGroup() since opening
   };
 
-  Store(StoreOptions options, std::shared_ptr<StoreSession> session)
-      : options_(options), session_(std::move(session)) {}
-  Status LoadGroups(const Manifest& manifest);
+  Store(StoreOptions options, std::shared_ptr<StoreSession> session);
+  // Sets up what cached tables share, makes the tables of the manifest and brings the redo log into them.
+  Status OpenTables(const Manifest& manifest, Storage& storage, LogFileSystem* log_files);
+  Status Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage);
+  // Puts direct tables in the place of the cached ones, which hold nothing that is not in the storage.
+  void GoDirect();
+  StatusOr<std::shared_ptr<EmbeddingTable>> MakeTable(std::shared_ptr<const GroupRecipe> recipe,
+                                                      const GroupState& state, const Storage& storage,
+                                                      CachedTables* cached);
   StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(std::shared_ptr<const GroupRecipe> recipe);
+  Status ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const GroupRecipe>& recipe);
   // Writes a group's config; of a new group its state, too.
-  Status SaveConfig(const GroupConfig& config, const GroupState* new_state);
+  static Status SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state);
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
 
   const StoreOptions options_;
   const std::shared_ptr<StoreSession> session_;
+  // What cached tables share. Null where there is none: all in a store without row cache, log and write-back
+  // in a read-only one.
+  std::shared_ptr<CacheMemory> memory_;
+  std::unique_ptr<RedoLog> log_;
+  std::unique_ptr<WriteBack> write_back_;
   mutable std::mutex mutex_;  // guards groups_
   std::map<int, Group> groups_;
 };

@@ -62,13 +62,26 @@ Status CheckShareable(const StoreOptions& has, const StoreOptions& asked) {
   DAMO_RETURN_IF_ERROR(CheckOption("memory_budget", has.memory_budget, asked.memory_budget));
   DAMO_RETURN_IF_ERROR(CheckOption("durability", Name(has.durability), Name(asked.durability)));
   DAMO_RETURN_IF_ERROR(CheckOption("read_only", has.read_only, asked.read_only));
+  DAMO_RETURN_IF_ERROR(CheckOption("row_cache", has.row_cache, asked.row_cache));
   return CheckOption("seed", has.seed, asked.seed);
 }
 
+// Of a store with row cache nothing goes through memtables but the settings of groups.
+constexpr int64_t kManifestMemtableBytes = int64_t{256} << 10;
+
 StatusOr<std::unique_ptr<Store>> OpenStore(const std::string& path, const StoreOptions& options) {
   RocksDbStorageOptions storage_options;
-  storage_options.memory_budget = options.memory_budget.value_or(StoreOptions::kDefaultMemoryBudget);
-  storage_options.durability = options.durability.value_or(Durability::kWal);
+  const int64_t memory_budget = options.memory_budget.value_or(StoreOptions::kDefaultMemoryBudget);
+  if (options.row_cache.value_or(true)) {
+    // Rows come in sorted batches, which are durable in themselves. What else is written, the settings of
+    // groups, is little, and nothing may be found that it does not tell of.
+    storage_options.memory_budget = PlanMemory(memory_budget).storage_bytes;
+    storage_options.memtable_bytes = kManifestMemtableBytes;
+    storage_options.durability = Durability::kSync;
+  } else {
+    storage_options.memory_budget = memory_budget;
+    storage_options.durability = options.durability.value_or(Durability::kWal);
+  }
   storage_options.read_only = options.read_only.value_or(false);
   storage_options.create_if_missing = options.create_if_missing;
   DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenRocksDbStorage(path, storage_options));

@@ -43,14 +43,16 @@ StatusOr<StoreSession::Use> StoreSession::BeginWrite() const {
   return use;
 }
 
-Status StoreSession::Close() {
+Status StoreSession::Close(const std::function<Status(Storage&)>& finish) {
   DAMO_RETURN_IF_ERROR(CheckProcess());
   closing_ = true;
   // I/O under the lock on purpose: whoever waits for it waits to be told that the store is closed.
   const std::unique_lock<std::shared_mutex> lock(mutex_);
   if (storage_ == nullptr) return Status();
-  const Status status = storage_->Close();
+  const Status finished = finish ? finish(*storage_) : Status();
+  const Status closed = storage_->Close();
   storage_.reset();
+  const Status& status = finished.ok() ? closed : finished;
   return status.WithContext(StrCat("close store '", settings_.directory, "'"));
 }
 

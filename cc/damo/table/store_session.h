@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -60,9 +61,10 @@ class StoreSession {
   // As BeginRead(); fails also if the store was opened read-only.
   StatusOr<Use> BeginWrite() const;
 
-  // Refuses new calls, waits for those under way, then closes the storage. Closing again is OK. In a forked
-  // child: fails.
-  Status Close();
+  // Refuses new calls, waits for those under way, calls `finish` and then closes the storage, whatever
+  // `finish` returned; returns the first failure. Closing again is OK, and calls nothing. In a forked child:
+  // fails.
+  Status Close(const std::function<Status(Storage&)>& finish = nullptr);
 
   // In a forked child, where nothing can be done with it: true.
   bool closed() const;

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Apply calls of a CachedTable, and the replay of those that an earlier process logged.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+#include <shared_mutex>
+#include <utility>
+#include <vector>
+
+#include "damo/base/float_environment.h"
+#include "damo/table/cached_table.h"
+#include "damo/table/unique_keys.h"
+
+namespace damo {
+namespace {
+
+// Keys per parallel block at least, and rows per block that reads from the storage: less is not worth a
+// thread.
+constexpr int64_t kMinKeysPerBlock = 1024;
+constexpr int64_t kMinReadsPerBlock = 256;
+
+// Shards per parallel block, for a call of `num_keys` keys.
+int64_t MinShardsPerBlock(size_t num_keys, int num_shards) {
+  const int64_t keys_per_shard = std::max<int64_t>(1, static_cast<int64_t>(num_keys) / num_shards);
+  return std::max<int64_t>(1, kMinKeysPerBlock / keys_per_shard);
+}
+
+}  // namespace
+
+struct CachedTable::ApplyCall {
+  ApplyCall(Span<const uint64_t> its_keys, std::optional<uint64_t> its_padding_key,
+            const GradientRows& its_gradients, const ShardUpdate::Context& its_context)
+      : keys(its_keys), padding_key(its_padding_key), gradients(its_gradients), context(its_context) {}
+
+  const Span<const uint64_t> keys;
+  const std::optional<uint64_t> padding_key;
+  const GradientRows gradients;
+  const ShardUpdate::Context context;
+  bool hard_pressed = false;        // for room in the cache
+  bool missing_are_absent = false;  // in the storage, too
+  uint64_t lsn = 0;                 // of its redo record
+  ApplyResult result;
+  int64_t num_newly_dirty = 0;
+
+  int64_t min_shards(const RowCache& cache) const {
+    return MinShardsPerBlock(keys.size(), cache.num_shards());
+  }
+};
+
+// A row to be read: the i-th of its shard's update.
+struct CachedTable::RowToLoad {
+  uint64_t key;
+  int shard;
+  uint32_t i;
+  CachedRow* cached;  // where it goes; stays where it is while it is loading, also when slabs come and go
+};
+
+StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
+                                                    Span<const float> gradients, const ApplyOptions& options,
+                                                    Executor& executor) {
+  // A batch that finds no room is tried again when all rows are clean, and then taken in parts.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    DAMO_RETURN_IF_ERROR(attempt == 0 ? shared_.write_back->MakeRoom(storage)
+                                      : shared_.write_back->Flush(storage));
+    std::unique_lock<std::mutex> lock(apply_mutex_);
+    DAMO_RETURN_IF_ERROR(broken_);
+    const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+    DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe));
+    ApplyCall call(
+        keys, options.padding_key,
+        {reinterpret_cast<const char*>(gradients.data()), sizeof(float) * dim(), options.gradient_scale},
+        {*recipe, session(), group_byte(), NowMillis(), learning_rate});
+    call.hard_pressed = attempt > 0;
+    DAMO_ASSIGN_OR_RETURN(const bool done, TryApply(storage, call, executor));
+    if (!done) continue;
+    set_state({state().step + 1, state().num_rows + call.result.num_inserted});
+    lock.unlock();
+    shared_.write_back->NoteDirty(call.num_newly_dirty, row_bytes());
+    DAMO_RETURN_IF_ERROR(AwaitDurable(call.lsn));
+    return call.result;
+  }
+  return ApplyInParts(storage, keys, gradients, options, executor);
+}
+
+// False, and nothing is done, if the rows of the call do not fit into the cache beside those that must stay.
+// Requires apply_mutex_, as do the functions it calls.
+StatusOr<bool> CachedTable::TryApply(Storage& storage, ApplyCall& call, Executor& executor) {
+  partition_.Build(call.keys, call.padding_key, *cache_, executor);
+  DAMO_ASSIGN_OR_RETURN(const bool fits, Gather(call, executor));
+  if (!fits) return false;
+  const auto load_and_log = [&]() -> Status {
+    DAMO_RETURN_IF_ERROR(Load(storage, call, executor));
+    return Log(call);
+  };
+  const Status status = load_and_log();
+  if (!status.ok()) {
+    Abandon();
+    return status;
+  }
+  Update(call, executor);
+  return true;
+}
+
+// On failure, or if it returns false, everything is taken back.
+StatusOr<bool> CachedTable::Gather(ApplyCall& call, Executor& executor) {
+  std::atomic<bool> fits{true};
+  Status status;
+  {
+    const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+    if (call.hard_pressed) cache_->ReleaseFlushed();
+    const auto gather = [&](int64_t begin, int64_t end) -> Status {
+      for (auto i = static_cast<int>(begin); i < end; ++i) {
+        const bool shard_fits = updates_[i].Gather(cache_->shard(i), cache_->active_flush(),
+                                                   partition_.shard(i), call.gradients, call.context);
+        if (!shard_fits) fits = false;
+      }
+      return Status();
+    };
+    status = ParallelForStatus(executor, cache_->num_shards(), call.min_shards(*cache_), gather);
+    call.missing_are_absent = cache_->holds_all_rows();  // after what this call has evicted
+  }
+  if (status.ok() && fits) return true;
+  Abandon();
+  if (!status.ok()) return status;
+  return false;
+}
+
+void CachedTable::Abandon() {
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  for (int i = 0; i < cache_->num_shards(); ++i) updates_[i].Abandon(cache_->shard(i));
+}
+
+// Reads the missing rows of all shards from the storage into their slots, in key order.
+Status CachedTable::Load(const Storage& storage, const ApplyCall& call, Executor& executor) {
+  std::vector<RowToLoad> missing;
+  {
+    const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+    for (int shard = 0; shard < cache_->num_shards(); ++shard) {
+      const ShardUpdate& update = updates_[shard];
+      for (const uint32_t i : update.missing()) {
+        missing.push_back({update.key(i), shard, i, cache_->shard(shard).row(update.slot(i))});
+      }
+    }
+  }
+  if (missing.empty()) return Status();
+  const auto num_missing = static_cast<int64_t>(missing.size());
+  if (call.missing_are_absent) {
+    return ParallelForStatus(executor, num_missing, kMinReadsPerBlock,
+                             [&](int64_t begin, int64_t end) -> Status {
+                               const ScopedFloatEnvironment float_environment;
+                               for (int64_t i = begin; i < end; ++i)
+                                 DAMO_RETURN_IF_ERROR(LoadRow(missing[i], std::nullopt, call));
+                               return Status();
+                             });
+  }
+  std::sort(missing.begin(), missing.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  std::vector<uint64_t> keys;
+  keys.reserve(missing.size());
+  for (const RowToLoad& row : missing) keys.push_back(row.key);
+  const auto read = [&](int64_t begin, int64_t end) -> Status {
+    const ScopedFloatEnvironment float_environment;
+    const Span<const uint64_t> of_block = Span<const uint64_t>(keys).subspan(begin, end - begin);
+    return storage.MultiGet(group_byte(), of_block, [&](size_t i, std::optional<std::string_view> stored) {
+      return LoadRow(missing[begin + i], stored, call);
+    });
+  };
+  return ParallelForStatus(executor, num_missing, kMinReadsPerBlock, read);
+}
+
+Status CachedTable::LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored,
+                            const ApplyCall& call) {
+  ShardUpdate& update = updates_[missing.shard];
+  CachedRow* const cached = missing.cached;
+  const RowLayout& layout = call.context.recipe.layout;
+  if (stored) {
+    DAMO_ASSIGN_OR_RETURN(const RowHeader header,
+                          DecodeRowHeader(*stored, layout, group_byte(), missing.key));
+    cached->update_num = header.update_num;
+    cached->update_time = header.update_time;
+    std::memcpy(cached->floats(), stored->data() + kRowHeaderBytes, layout.row_bytes() - kRowHeaderBytes);
+  } else {
+    FillInitial(call.context.recipe, missing.key, {cached->floats(), layout.dim()});
+    std::fill_n(cached->floats() + layout.dim(), layout.slot_floats(), 0.0f);
+  }
+  update.SetLoaded(missing.i, cached->update_num, cached->update_time, call.context);
+  return Status();
+}
+
+// Makes the call a fact: what comes after cannot fail.
+Status CachedTable::Log(ApplyCall& call) {
+  if (shared_.durability == Durability::kCheckpoint) return Status();
+  ApplyRecordHeader header;
+  header.group = group_byte();
+  header.dim = static_cast<uint32_t>(dim());
+  header.step = state().step;
+  header.time_millis = call.context.now_millis;
+  header.learning_rate = call.context.learning_rate;
+  std::vector<std::string_view> pieces(1);
+  for (const ShardUpdate& update : updates_) {
+    header.num_rows += static_cast<uint64_t>(update.num_rows());
+    if (update.num_rows() > 0) pieces.push_back(update.record_rows());
+  }
+  const auto bytes = EncodeApplyRecordHeader(header);
+  pieces[0] = {bytes.data(), bytes.size()};
+  DAMO_ASSIGN_OR_RETURN(call.lsn, shared_.log->Append(pieces));
+  return Status();
+}
+
+Status CachedTable::AwaitDurable(uint64_t lsn) {
+  return shared_.durability == Durability::kSync ? shared_.log->Sync(lsn + 1) : Status();
+}
+
+void CachedTable::Update(ApplyCall& call, Executor& executor) {
+  {
+    const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+    executor.ParallelFor(cache_->num_shards(), call.min_shards(*cache_), [&](int64_t begin, int64_t end) {
+      for (auto i = static_cast<int>(begin); i < end; ++i) {
+        updates_[i].Apply(cache_->shard(i), call.context);
+      }
+    });
+  }
+  for (const ShardUpdate& update : updates_) {
+    const ShardUpdate::Result& result = update.result();
+    call.result.num_updated += result.num_updated;
+    call.result.num_inserted += result.num_inserted;
+    call.result.num_skipped += result.num_skipped;
+    call.num_newly_dirty += result.num_newly_dirty;
+    atomic_counters().expired_rows += result.num_expired;
+  }
+}
+
+// ---- batches that are larger than the cache ----
+
+// Logs the whole call first, as a record like any other, and then takes its rows part by part as a replay
+// would, flushing in between.
+StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uint64_t> keys,
+                                                Span<const float> gradients, const ApplyOptions& options,
+                                                Executor& executor) {
+  const std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
+  const std::lock_guard<std::mutex> lock(apply_mutex_);
+  DAMO_RETURN_IF_ERROR(broken_);
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+  ApplyRecordHeader header;
+  DAMO_ASSIGN_OR_RETURN(header.learning_rate, NextLearningRate(*recipe));
+  header.group = group_byte();
+  header.dim = static_cast<uint32_t>(dim());
+  header.step = state().step;
+  header.time_millis = NowMillis();
+  int64_t num_skipped = 0;
+  DAMO_ASSIGN_OR_RETURN(const std::string bytes,
+                        MakeRecord(storage, keys, gradients, options, header, &num_skipped));
+  // Without redo records what came before survives by this flush only.
+  if (shared_.durability == Durability::kCheckpoint) {
+    DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
+  }
+  const std::string_view piece = bytes;
+  DAMO_ASSIGN_OR_RETURN(const uint64_t lsn, shared_.log->Append(Span<const std::string_view>(&piece, 1)));
+  DAMO_ASSIGN_OR_RETURN(const ApplyRecord record, ApplyRecord::Decode(bytes));
+  DAMO_ASSIGN_OR_RETURN(ApplyResult result, ApplyRecorded(storage, lsn, record, executor));
+  result.num_skipped += num_skipped;
+  if (shared_.durability == Durability::kCheckpoint) {
+    DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
+  }
+  DAMO_RETURN_IF_ERROR(AwaitDurable(lsn));
+  return result;
+}
+
+StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const uint64_t> keys,
+                                              Span<const float> gradients, const ApplyOptions& options,
+                                              ApplyRecordHeader& header, int64_t* num_skipped) {
+  const ScopedFloatEnvironment float_environment;
+  const UniqueKeys unique(keys, options.padding_key);
+  const size_t num_floats = dim();
+  std::vector<uint64_t> kept;
+  std::string rows;
+  std::vector<float> sum(num_floats);
+  for (int64_t i = 0; i < unique.size(); ++i) {
+    std::fill(sum.begin(), sum.end(), 0.0f);
+    bool first = true;
+    for (const int64_t position : unique.Occurrences(i)) {
+      const float* const gradient = gradients.data() + position * num_floats;
+      for (size_t j = 0; j < num_floats; ++j) {
+        const float scaled = gradient[j] * options.gradient_scale;
+        sum[j] = first ? scaled : sum[j] + scaled;
+      }
+      first = false;
+    }
+    if (!std::all_of(sum.begin(), sum.end(), [](float v) { return std::isfinite(v); })) {
+      ++*num_skipped;
+      continue;
+    }
+    kept.push_back(unique.keys()[i]);
+    char prefix[kApplyRowPrefixBytes] = {};
+    StoreLittleEndian(kept.back(), prefix);
+    rows.append(prefix, sizeof(prefix));
+    rows.append(reinterpret_cast<const char*>(sum.data()), num_floats * sizeof(float));
+  }
+  header.num_rows = kept.size();
+  DAMO_RETURN_IF_ERROR(SetNextNumbers(storage, kept, header.time_millis, rows));
+  const auto bytes = EncodeApplyRecordHeader(header);
+  return std::string(bytes.data(), bytes.size()) + rows;
+}
+
+// Fills in the numbers of the updates that the rows of a record are about to have.
+Status CachedTable::SetNextNumbers(const Storage& storage, Span<const uint64_t> keys, int64_t now_millis,
+                                   std::string& rows) const {
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+  const size_t stride = ApplyRowBytes(dim());
+  const auto set = [&](size_t i, int64_t update_num, int64_t update_time) {
+    StoreLittleEndian(NextUpdateNumber(update_num, update_time, session(), now_millis),
+                      rows.data() + i * stride + sizeof(uint64_t));
+  };
+  std::vector<uint64_t> uncached;
+  std::vector<size_t> indices;
+  {
+    const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+    for (size_t i = 0; i < keys.size(); ++i) {
+      const uint64_t hash = HashKey(keys[i]);
+      const RowShard& shard = cache_->ShardFor(hash);
+      const uint32_t slot = shard.Find(keys[i], TagOf(hash));
+      if (slot != RowShard::kNoSlot) {
+        set(i, shard.row(slot)->update_num, shard.row(slot)->update_time);
+      } else {
+        uncached.push_back(keys[i]);
+        indices.push_back(i);
+      }
+    }
+  }
+  return storage.MultiGet(
+      group_byte(), uncached, [&](size_t i, std::optional<std::string_view> row) -> Status {
+        RowHeader header;
+        if (row) {
+          DAMO_ASSIGN_OR_RETURN(header, DecodeRowHeader(*row, recipe->layout, group_byte(), uncached[i]));
+        }
+        set(indices[i], header.update_num, header.update_time);
+        return Status();
+      });
+}
+
+// ---- records ----
+
+// Brings a record that is in the log into the rows, in parts of which each fits into the cache. Requires the
+// flush mutex.
+StatusOr<ApplyResult> CachedTable::ApplyRecorded(Storage& storage, uint64_t lsn, const ApplyRecord& record,
+                                                 Executor& executor) {
+  open_lsn_ = lsn;
+  ApplyResult result;
+  const Status status = ApplyParts(storage, record, executor, &result);
+  if (!status.ok()) {
+    broken_ = FailedPrecondition("a call that was logged could not be finished (", status.message(),
+                                 "); nothing is lost: close the store and open it again");
+    return status;
+  }
+  open_lsn_.reset();
+  set_state({state().step + 1, state().num_rows + result.num_inserted});
+  return result;
+}
+
+Status CachedTable::ApplyParts(Storage& storage, const ApplyRecord& record, Executor& executor,
+                               ApplyResult* result) {
+  const uint64_t num_rows = record.header().num_rows;
+  uint64_t part = num_rows;
+  bool flushed = false;
+  for (uint64_t begin = 0; begin < num_rows;) {
+    const uint64_t end = std::min(num_rows, begin + part);
+    DAMO_ASSIGN_OR_RETURN(const bool done, ApplyPart(storage, record, begin, end, executor, result));
+    if (done) {
+      begin = end;
+      flushed = false;
+    } else if (!flushed) {
+      DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
+      flushed = true;
+    } else if (part > 1) {
+      part = (part + 1) / 2;
+    } else {
+      return Internal("the row cache has no room for a single row");
+    }
+  }
+  return Status();
+}
+
+StatusOr<bool> CachedTable::ApplyPart(Storage& storage, const ApplyRecord& record, uint64_t begin,
+                                      uint64_t end, Executor& executor, ApplyResult* result) {
+  std::vector<uint64_t> keys;
+  std::vector<uint64_t> numbers;
+  for (uint64_t i = begin; i < end; ++i) {
+    keys.push_back(record.key(i));
+    numbers.push_back(static_cast<uint64_t>(record.update_num(i)) | (record.absent(i) ? kAbsentRowFlag : 0));
+  }
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+  const ApplyRecordHeader& header = record.header();
+  ApplyCall call(keys, std::nullopt, {record.gradient(begin), ApplyRowBytes(dim()), /*scale=*/1.0f},
+                 {*recipe, session(), group_byte(), header.time_millis, header.learning_rate});
+  call.hard_pressed = true;
+  partition_.Build(call.keys, call.padding_key, *cache_, executor);
+  DAMO_ASSIGN_OR_RETURN(const bool fits, Gather(call, executor));
+  if (!fits) return false;
+  const Status status = Load(storage, call, executor);
+  if (!status.ok()) {
+    Abandon();
+    return status;
+  }
+  SetRecorded(numbers);
+  Update(call, executor);
+  result->num_updated += call.result.num_updated;
+  result->num_inserted += call.result.num_inserted;
+  result->num_skipped += call.result.num_skipped;
+  if (shared_.write_back != nullptr) shared_.write_back->NoteDirty(call.num_newly_dirty, row_bytes());
+  return true;
+}
+
+void CachedTable::SetRecorded(Span<const uint64_t> numbers) {
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  std::vector<uint64_t> gaps;
+  std::vector<uint64_t> born;
+  for (int i = 0; i < cache_->num_shards(); ++i) {
+    updates_[i].SetRecorded(cache_->shard(i), numbers, &gaps, &born);
+  }
+  replay_gaps_.insert(gaps.begin(), gaps.end());
+  for (const uint64_t key : born) replay_gaps_.erase(key);
+}
+
+Status CachedTable::Replay(Storage& storage, uint64_t lsn, const ApplyRecord& record, Executor& executor) {
+  std::unique_lock<std::mutex> flush_lock;
+  if (shared_.write_back != nullptr) flush_lock = shared_.write_back->LockFlush();
+  const std::lock_guard<std::mutex> lock(apply_mutex_);
+  const ApplyRecordHeader& header = record.header();
+  if (header.step < state().step) return Status();  // in the rows since the last flush
+  if (header.step > state().step || header.dim != dim()) {
+    return DataLoss("redo record ", lsn, " of group ", group(), " has step ", header.step, " and dim ",
+                    header.dim, ", expected step ", state().step, " and dim ", dim());
+  }
+  return ApplyRecorded(storage, lsn, record, executor).status();
+}
+
+Status CachedTable::FinishReplay() const {
+  if (replay_gaps_.empty()) return Status();
+  return DataLoss("group ", group(), ": ", replay_gaps_.size(),
+                  " rows lack updates before those in the redo ", "log, the first of key ",
+                  *replay_gaps_.begin());
+}
+
+}  // namespace damo

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Lookups of a CachedTable: rows in memory are copied at once; those that are not are read from the storage,
+// each once, in key order, and kept if training asked for them.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <mutex>
+#include <shared_mutex>
+#include <utility>
+#include <vector>
+
+#include "damo/base/float_environment.h"
+#include "damo/table/cached_table.h"
+#include "damo/table/unique_keys.h"
+
+namespace damo {
+namespace {
+
+// Keys per parallel block at least: less is not worth a thread.
+constexpr int64_t kMinKeysPerBlock = 2048;
+constexpr int64_t kMinReadsPerBlock = 256;
+
+// How many keys ahead memory is asked for: of the index first, then of the row it leads to.
+constexpr size_t kIndexAhead = 24;
+constexpr size_t kRowAhead = 12;
+constexpr size_t kRing = 32;  // keys under way; a power of two
+static_assert(kIndexAhead < kRing);
+constexpr size_t kCacheLineBytes = 64;
+
+// Sizes known when compiled become a few vector moves in place of a call.
+void CopyFloats(const float* from, size_t n, float* to) {
+  switch (n) {
+    case 8:
+      std::memcpy(to, from, 8 * sizeof(float));
+      return;
+    case 16:
+      std::memcpy(to, from, 16 * sizeof(float));
+      return;
+    case 32:
+      std::memcpy(to, from, 32 * sizeof(float));
+      return;
+    default:
+      std::memcpy(to, from, n * sizeof(float));
+  }
+}
+
+}  // namespace
+
+struct CachedTable::LookupCall {
+  Span<const uint64_t> keys;
+  LookupOptions options;
+  Moment moment;
+  bool keep;            // rows that are read are to stay in memory
+  Span<float> weights;  // empty: only brings rows into memory
+
+  float* output(int64_t position, int64_t dim) const {
+    return weights.empty() ? nullptr : weights.data() + position * dim;
+  }
+};
+
+// The keys that were not in memory, and slots for them as far as there are any.
+struct CachedTable::Missed {
+  std::vector<int64_t> positions;  // in the call's keys
+  UniqueKeys unique;               // its occurrences are indices into positions
+  std::vector<uint32_t> slots;     // of each distinct key; kNoSlot: it is not kept. Empty: none is
+  std::vector<CachedRow*> rows;    // of each slot: beside the lock only these are safe to follow
+  uint64_t read = 0;               // RowCache::BeginRead(), if there are slots
+  bool absent = false;             // none has a row
+
+  Missed(const LookupCall& call, std::vector<int64_t> missed)
+      : positions(std::move(missed)), unique(KeysAt(call, positions), std::nullopt) {}
+
+  static std::vector<uint64_t> KeysAt(const LookupCall& call, const std::vector<int64_t>& positions) {
+    std::vector<uint64_t> keys;
+    keys.reserve(positions.size());
+    for (const int64_t position : positions) keys.push_back(call.keys[position]);
+    return keys;
+  }
+};
+
+Status CachedTable::DoLookup(const Storage& storage, Span<const uint64_t> keys, const LookupOptions& options,
+                             Executor& executor, Span<float> weights) const {
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+  const bool keep = options.training || session().settings().read_only;
+  return FindAll(storage, {keys, options, {*recipe, NowMillis(), /*learning_rate=*/0}, keep, weights},
+                 executor);
+}
+
+Status CachedTable::DoPrefetch(const Storage& storage, Span<const uint64_t> keys,
+                               std::optional<uint64_t> padding_key, Executor& executor) const {
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+  LookupOptions options;
+  options.padding_key = padding_key;
+  return FindAll(storage, {keys, options, {*recipe, NowMillis(), /*learning_rate=*/0}, true, {}}, executor);
+}
+
+Status CachedTable::FindAll(const Storage& storage, const LookupCall& call, Executor& executor) const {
+  std::mutex mutex;  // guards missed
+  std::vector<int64_t> missed;
+  bool absent = false;  // what is missed is not in the storage either
+  {
+    const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+    absent = cache_->holds_all_rows();
+    const auto copy = [&](int64_t begin, int64_t end) -> Status {
+      const std::vector<int64_t> of_block = CopyHits(call, begin, end);
+      const std::lock_guard<std::mutex> missed_lock(mutex);
+      missed.insert(missed.end(), of_block.begin(), of_block.end());
+      return Status();
+    };
+    DAMO_RETURN_IF_ERROR(
+        ParallelForStatus(executor, static_cast<int64_t>(call.keys.size()), kMinKeysPerBlock, copy));
+  }
+  if (missed.empty()) return Status();
+  Missed rest(call, std::move(missed));
+  rest.absent = absent;
+  return ReadMissed(storage, call, rest, executor);
+}
+
+// Copies what is in memory; returns the positions of what is not. Keys are worked on in a pipeline: while one
+// is copied, memory has been asked for the rows of the next dozen, and for the index entries of two dozen.
+std::vector<int64_t> CachedTable::CopyHits(const LookupCall& call, int64_t begin, int64_t end) const {
+  const auto n = static_cast<size_t>(end - begin);
+  const uint64_t* const keys = call.keys.data() + begin;
+  const bool has_padding = call.options.padding_key.has_value();
+  const uint64_t padding_key = call.options.padding_key.value_or(0);
+  const bool copy = !call.weights.empty();
+  const size_t row_bytes = kRowHeaderBytes + sizeof(float) * dim();
+  std::array<uint64_t, kRing> hashes;
+  std::array<CachedRow*, kRing> rows;  // where the key probably is; null: nowhere
+  std::vector<int64_t> missed;
+  int64_t num_padding = 0;
+  const auto ask_for_index = [&](size_t i) {
+    const uint64_t hash = HashKey(keys[i]);
+    hashes[i % kRing] = hash;
+    cache_->ShardFor(hash).PrefetchIndex(TagOf(hash));
+  };
+  const auto ask_for_row = [&](size_t i) {
+    const uint64_t hash = hashes[i % kRing];
+    const RowShard& shard = cache_->ShardFor(hash);
+    const uint32_t slot = shard.Candidate(TagOf(hash));
+    CachedRow* const row = slot == RowShard::kNoSlot ? nullptr : shard.row(slot);
+    rows[i % kRing] = row;
+    for (size_t offset = 0; row != nullptr && offset < row_bytes; offset += kCacheLineBytes) {
+      __builtin_prefetch(reinterpret_cast<const char*>(row) + offset);
+    }
+  };
+  for (size_t i = 0; i < std::min(n, kIndexAhead); ++i) ask_for_index(i);
+  for (size_t i = 0; i < std::min(n, kRowAhead); ++i) ask_for_row(i);
+  for (size_t i = 0; i < n; ++i) {
+    CachedRow* row = rows[i % kRing];
+    if (has_padding && keys[i] == padding_key) {
+      ++num_padding;
+      if (copy) std::fill_n(call.output(begin + static_cast<int64_t>(i), dim()), dim(), 0.0f);
+    } else {
+      if (row != nullptr && row->key != keys[i]) row = FindRow(keys[i], hashes[i % kRing]);
+      if (row == nullptr || row->state != SlotState::kReady) {
+        missed.push_back(begin + static_cast<int64_t>(i));
+      } else {
+        if (call.keep) row->SetReferenced();
+        if (copy) CopyHit(*row, call, call.output(begin + static_cast<int64_t>(i), dim()));
+      }
+    }
+    if (i + kRowAhead < n) ask_for_row(i + kRowAhead);
+    if (i + kIndexAhead < n) ask_for_index(i + kIndexAhead);
+  }
+  if (copy) {
+    atomic_counters().lookup_keys += static_cast<int64_t>(n) - num_padding;
+    atomic_counters().cache_misses += static_cast<int64_t>(missed.size());
+  }
+  return missed;
+}
+
+// For the key whose tag is another's, too. Null if it is not in memory.
+CachedRow* CachedTable::FindRow(uint64_t key, uint64_t hash) const {
+  const RowShard& shard = cache_->ShardFor(hash);
+  const uint32_t slot = shard.Find(key, TagOf(hash));
+  return slot == RowShard::kNoSlot ? nullptr : shard.row(slot);
+}
+
+void CachedTable::CopyHit(const CachedRow& cached, const LookupCall& call, float* weights) const {
+  const bool absent = cached.update_num == 0;
+  const bool expired = !absent && session().Expired(cached.update_time, call.moment.now_millis);
+  if (!absent && !expired) return CopyFloats(cached.floats(), dim(), weights);
+  atomic_counters().missing_keys += 1;
+  atomic_counters().expired_rows += expired ? 1 : 0;
+  if (absent && call.options.missing == MissingRow::kInitial) {
+    CopyFloats(cached.floats(), dim(), weights);  // its initial values
+  } else {
+    CopyMissing(cached.key, call, weights);
+  }
+}
+
+void CachedTable::CopyMissing(uint64_t key, const LookupCall& call, float* weights) const {
+  if (call.options.missing == MissingRow::kInitial) {
+    const ScopedFloatEnvironment float_environment;
+    FillInitial(call.moment.recipe, key, {weights, static_cast<size_t>(dim())});
+  } else {
+    std::fill_n(weights, dim(), 0.0f);
+  }
+}
+
+Status CachedTable::ReadMissed(const Storage& storage, const LookupCall& call, Missed& missed,
+                               Executor& executor) const {
+  if (call.keep) AllocateSlots(call, missed);
+  const auto read = [&](int64_t begin, int64_t end) -> Status {
+    for (int64_t i = begin; missed.absent && i < end; ++i) {
+      DAMO_RETURN_IF_ERROR(TakeStoredRow(call, missed, i, std::nullopt));
+    }
+    if (missed.absent) return Status();
+    const Span<const uint64_t> keys = missed.unique.keys().subspan(begin, end - begin);
+    return storage.MultiGet(group_byte(), keys, [&](size_t i, std::optional<std::string_view> stored) {
+      return TakeStoredRow(call, missed, begin + static_cast<int64_t>(i), stored);
+    });
+  };
+  const Status status = ParallelForStatus(executor, missed.unique.size(), kMinReadsPerBlock, read);
+  if (!missed.slots.empty()) PublishSlots(call, missed, status.ok());
+  return status;
+}
+
+// Copies the row of the i-th distinct key to where it is wanted, and to its slot if it has one.
+Status CachedTable::TakeStoredRow(const LookupCall& call, const Missed& missed, int64_t i,
+                                  std::optional<std::string_view> stored) const {
+  const uint64_t key = missed.unique.keys()[i];
+  const RowLayout& layout = call.moment.recipe.layout;
+  std::optional<RowHeader> live;
+  if (stored) {
+    DAMO_ASSIGN_OR_RETURN(live, DecodeLiveRow(call.moment.recipe, key, *stored, call.moment.now_millis));
+  }
+  if (!missed.slots.empty() && missed.slots[i] != RowShard::kNoSlot) {
+    CachedRow* const cached = missed.rows[i];
+    if (stored) {
+      DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(*stored, layout, group_byte(), key));
+      cached->update_num = header.update_num;
+      cached->update_time = header.update_time;
+      std::memcpy(cached->floats(), stored->data() + kRowHeaderBytes, layout.row_bytes() - kRowHeaderBytes);
+    } else {
+      const ScopedFloatEnvironment float_environment;
+      FillInitial(call.moment.recipe, key, {cached->floats(), layout.dim()});
+      std::fill_n(cached->floats() + layout.dim(), layout.slot_floats(), 0.0f);
+    }
+  }
+  if (call.weights.empty()) return Status();
+
+  const Span<const int64_t> occurrences = missed.unique.Occurrences(i);
+  if (!live) atomic_counters().missing_keys += static_cast<int64_t>(occurrences.size());
+  float* const first = call.output(missed.positions[occurrences[0]], dim());
+  if (live) {
+    std::memcpy(first, stored->data() + kRowHeaderBytes, sizeof(float) * dim());
+  } else {
+    CopyMissing(key, call, first);
+  }
+  for (size_t k = 1; k < occurrences.size(); ++k) {
+    std::memcpy(call.output(missed.positions[occurrences[k]], dim()), first, sizeof(float) * dim());
+  }
+  return Status();
+}
+
+// Takes slots for keys that still have none. They come into the index when they are filled, so that nobody
+// waits for them. Under a recipe that is no longer in force nothing is kept: initial values are not its own.
+void CachedTable::AllocateSlots(const LookupCall& call, Missed& missed) const {
+  missed.slots.reserve(missed.unique.size());
+  missed.rows.reserve(missed.unique.size());
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  if (recipe().get() != &call.moment.recipe) return;
+  missed.read = cache_->BeginRead();
+  for (const uint64_t key : missed.unique.keys()) {
+    const uint64_t hash = HashKey(key);
+    RowShard& shard = cache_->ShardFor(hash);
+    const bool there = shard.Find(key, TagOf(hash)) != RowShard::kNoSlot;
+    const uint32_t slot = there ? RowShard::kNoSlot : shard.AllocateToRead(key, cache_->active_flush());
+    missed.slots.push_back(slot);
+    missed.rows.push_back(slot == RowShard::kNoSlot ? nullptr : shard.row(slot));
+  }
+}
+
+// Makes rows that were read visible to others, unless the cache has them by now: an apply call may have
+// updated such a row after it was read here.
+void CachedTable::PublishSlots(const LookupCall& call, const Missed& missed, bool loaded) const {
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  const bool current = cache_->EndRead(missed.read) && loaded;
+  const bool ahead = call.weights.empty();
+  for (size_t i = 0; i < missed.slots.size(); ++i) {
+    if (missed.slots[i] == RowShard::kNoSlot) continue;
+    const uint64_t key = missed.unique.keys()[i];
+    const uint64_t hash = HashKey(key);
+    RowShard& shard = cache_->ShardFor(hash);
+    if (current && shard.Find(key, TagOf(hash)) == RowShard::kNoSlot) {
+      shard.AddToIndex(missed.slots[i], TagOf(hash));
+      shard.Publish(missed.slots[i]);
+      if (ahead) shard.row(missed.slots[i])->SetReferenced();  // it is yet to be used
+    } else {
+      shard.Free(missed.slots[i]);
+    }
+  }
+}
+
+}  // namespace damo

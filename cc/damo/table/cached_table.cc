@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// CachedTable as a whole: making, flushing, reading of single rows. Lookups are in cached_lookup.cc, apply
+// calls and replay in cached_apply.cc.
+#include "damo/table/cached_table.h"
+
+#include <cstring>
+#include <shared_mutex>
+#include <unordered_map>
+#include <utility>
+
+namespace damo {
+
+CachedTable::CachedTable(std::shared_ptr<StoreSession> session, std::shared_ptr<const GroupRecipe> recipe,
+                         const GroupState& state, const Shared& shared)
+    : EmbeddingTable(std::move(session), recipe, state),
+      shared_(shared),
+      cache_(std::make_unique<RowCache>(recipe->layout.row_bytes(), shared.memory.get())),
+      updates_(cache_->num_shards()),
+      flushed_step_(state.step) {}
+
+Status CachedTable::CheckWhetherEmpty(const Storage& storage) {
+  if (num_rows() != 0) return Status();
+  bool found = false;  // the count is no proof: a row must never be taken for absent that is there
+  const Status scanned = storage.Scan(group_byte(), [&found](uint64_t /*key*/, std::string_view /*row*/) {
+    found = true;
+    return FailedPrecondition("one row is enough");
+  });
+  if (found) return Status();
+  if (scanned.ok()) cache_->set_began_empty();
+  return scanned;
+}
+
+TableMemory CachedTable::memory() const {
+  const RowCacheStats stats = cache_->Stats();
+  return {stats.num_rows, stats.num_dirty, stats.num_evicted};
+}
+
+StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+                                            const std::function<Status()>& save) {
+  const std::lock_guard<std::mutex> apply_lock(apply_mutex_);
+  if (state().step != flushed_step_) return false;
+  DAMO_RETURN_IF_ERROR(save());
+  SetRecipe(std::move(recipe));
+  // Keys without a row are in the cache with initial values of the recipe before.
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  for (int i = 0; i < cache_->num_shards(); ++i) cache_->shard(i).DropCleanRows(cache_->active_flush());
+  cache_->SpoilReads();  // those under way have read under the old one
+  return true;
+}
+
+StatusOr<std::optional<std::string>> CachedTable::DoGetRow(const Storage& storage, uint64_t key) const {
+  {
+    const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+    const uint64_t hash = HashKey(key);
+    const RowShard& shard = cache_->ShardFor(hash);
+    const uint32_t slot = shard.Find(key, TagOf(hash));
+    if (slot != RowShard::kNoSlot && shard.row(slot)->state == SlotState::kReady) {
+      const CachedRow& cached = *shard.row(slot);
+      if (cached.update_num == 0) return std::optional<std::string>();
+      std::string stored(recipe()->layout.row_bytes(), '\0');
+      CopyStoredForm(cached, stored.size(), stored.data());
+      return std::optional<std::string>(std::move(stored));
+    }
+  }
+  return ReadStoredRow(storage, key);
+}
+
+// Writes a cached row to `stored` as the storage is to hold it. Not the whole of it is copied: lookups and
+// flushes change flags in its first bytes meanwhile.
+void CachedTable::CopyStoredForm(const CachedRow& cached, size_t row_bytes, char* stored) const {
+  EncodeRowHeader({group_byte(), cached.key, cached.update_time, cached.update_num}, stored);
+  std::memcpy(stored + kRowHeaderBytes, cached.floats(), row_bytes - kRowHeaderBytes);
+}
+
+StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now_millis) const {
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+  // While no flush runs the storage and the list of dirty rows together are the table.
+  std::unique_lock<std::mutex> flush_lock;
+  if (shared_.write_back != nullptr) flush_lock = shared_.write_back->LockFlush();
+  std::unordered_map<uint64_t, bool> newer;  // key -> not expired
+  {
+    const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+    for (int i = 0; i < cache_->num_shards(); ++i) {
+      const RowShard& shard = cache_->shard(i);
+      for (const RowShard::DirtyRow& dirty : shard.dirty_rows()) {
+        newer[dirty.key] = !session().Expired(shard.row(dirty.slot)->update_time, now_millis);
+      }
+    }
+  }
+  int64_t num_live = 0;
+  for (const auto& row : newer) num_live += row.second ? 1 : 0;
+  const auto count = [&](uint64_t key, std::string_view row) -> Status {
+    if (newer.count(key) != 0) return Status();
+    DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe->layout, group_byte(), key));
+    num_live += session().Expired(header.update_time, now_millis) ? 0 : 1;
+    return Status();
+  };
+  DAMO_RETURN_IF_ERROR(storage.Scan(group_byte(), count));
+  return num_live;
+}
+
+// Requires apply_mutex_.
+WriteBackSource::Snapshot CachedTable::BeginFlush(uint8_t flush_number) {
+  Snapshot snapshot;
+  snapshot.state = state();
+  snapshot.redo_lsn = open_lsn_ ? *open_lsn_ : shared_.log->next_lsn();
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  size_t num_rows = 0;
+  for (int i = 0; i < cache_->num_shards(); ++i) num_rows += cache_->shard(i).dirty_rows().size();
+  snapshot.dirty_rows.reserve(num_rows);  // from here on nothing fails
+  cache_->BeginFlush(flush_number);
+  for (int i = 0; i < cache_->num_shards(); ++i) {
+    const std::vector<RowShard::DirtyRow> rows = cache_->shard(i).TakeDirtyRows();
+    snapshot.dirty_rows.insert(snapshot.dirty_rows.end(), rows.begin(), rows.end());
+  }
+  return snapshot;
+}
+
+Status CachedTable::CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
+                             const std::function<Status(uint64_t key, std::string_view row)>& visit) {
+  const size_t row_bytes = recipe()->layout.row_bytes();
+  const Span<const RowShard::DirtyRow> rows(snapshot.dirty_rows.data() + snapshot.num_copied, num_rows);
+  std::string copies(num_rows * row_bytes, '\0');
+  {
+    // Shared: lookups go on beside it, apply calls wait. Only a flush looks at what SetCopied() changes then.
+    const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+    for (size_t i = 0; i < num_rows; ++i) {
+      RowShard& shard = cache_->ShardFor(HashKey(rows[i].key));
+      CopyStoredForm(*shard.row(rows[i].slot), row_bytes, copies.data() + i * row_bytes);
+      shard.SetCopied(rows[i].slot, flush_number);
+    }
+    snapshot.num_copied += num_rows;
+  }
+  for (size_t i = 0; i < num_rows; ++i) {
+    DAMO_RETURN_IF_ERROR(visit(rows[i].key, {copies.data() + i * row_bytes, row_bytes}));
+  }
+  return Status();
+}
+
+void CachedTable::EndFlush(const Snapshot& snapshot, uint8_t /*flush_number*/, bool in_storage) {
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  cache_->EndFlush();
+  if (in_storage) {
+    flushed_step_ = snapshot.state.step;
+    return;
+  }
+  for (size_t i = 0; i < snapshot.dirty_rows.size(); ++i) {
+    const RowShard::DirtyRow& dirty = snapshot.dirty_rows[i];
+    RowShard& shard = cache_->ShardFor(HashKey(dirty.key));
+    if (i < snapshot.num_copied) {
+      shard.SetDirty(dirty.slot);  // does nothing if an apply call has done so since
+    } else {
+      shard.ReturnDirtyRow(dirty);
+    }
+  }
+}
+
+}  // namespace damo

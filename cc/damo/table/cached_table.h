@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// CachedTable: a table that works on rows in memory and lets WriteBack bring them to the storage. What has
+// been applied survives through one record of the redo log per call. DirectTable is its oracle.
+#ifndef DAMO_TABLE_CACHED_TABLE_H_
+#define DAMO_TABLE_CACHED_TABLE_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "damo/cache/row_cache.h"
+#include "damo/config/store_options.h"
+#include "damo/redo/apply_record.h"
+#include "damo/redo/redo_log.h"
+#include "damo/table/embedding_table.h"
+#include "damo/table/key_partition.h"
+#include "damo/table/shard_update.h"
+#include "damo/table/write_back.h"
+
+namespace damo {
+
+// An apply call goes through these steps; the third is where it becomes a fact, and nothing after it can
+// fail:
+//   gather   keys are deduplicated, gradients summed, slots found            (under the cache's exclusive
+//   lock) load     missing rows are read from the storage                          (under no lock of the
+//   cache) log      one redo record is appended update   the optimizer takes its steps (under the exclusive
+//   lock)
+class CachedTable final : public EmbeddingTable, private WriteBackSource {
+ public:
+  // What the tables of a store share. Log and write-back are borrowed, and used only with the session's
+  // leave.
+  struct Shared {
+    std::shared_ptr<CacheMemory> memory;
+    RedoLog* log;           // null in a read-only store
+    WriteBack* write_back;  // null in a read-only store
+    Durability durability;
+  };
+
+  CachedTable(std::shared_ptr<StoreSession> session, std::shared_ptr<const GroupRecipe> recipe,
+              const GroupState& state, const Shared& shared);
+
+  WriteBackSource* source() { return this; }
+
+  // Looks whether the storage has rows of the table. If it has none, keys that are not in the cache are not
+  // looked for there until the cache has let a row go. Called before any other call.
+  Status CheckWhetherEmpty(const Storage& storage);
+
+  StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+                                 const std::function<Status()>& save) override;
+  TableMemory memory() const override;
+
+  // Brings one record of an earlier process, or its part that is not there yet, into the cache. Records come
+  // in order, before any other call.
+  Status Replay(Storage& storage, uint64_t lsn, const ApplyRecord& record, Executor& executor);
+  // After the last record: DataLoss if a row lacks an update that no record held.
+  Status FinishReplay() const;
+
+ private:
+  // ---- EmbeddingTable ----
+  Status DoLookup(const Storage& storage, Span<const uint64_t> keys, const LookupOptions& options,
+                  Executor& executor, Span<float> weights) const override;
+  Status DoPrefetch(const Storage& storage, Span<const uint64_t> keys, std::optional<uint64_t> padding_key,
+                    Executor& executor) const override;
+  StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
+                                         Span<const float> gradients, const ApplyOptions& options,
+                                         Executor& executor) override;
+  StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
+  StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
+
+  // ---- WriteBackSource ----
+  int source_group() const override { return group(); }
+  size_t row_bytes() const override { return cache_->geometry().stride; }
+  int64_t num_dirty_rows() const override { return cache_->Stats().num_dirty; }
+  std::mutex& apply_mutex() override { return apply_mutex_; }
+  Snapshot BeginFlush(uint8_t flush_number) override;
+  Status CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
+                  const std::function<Status(uint64_t key, std::string_view row)>& visit) override;
+  void EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
+
+  void CopyStoredForm(const CachedRow& cached, size_t row_bytes, char* stored) const;
+
+  // ---- lookup ----
+  struct LookupCall;
+  struct Missed;
+  Status FindAll(const Storage& storage, const LookupCall& call, Executor& executor) const;
+  std::vector<int64_t> CopyHits(const LookupCall& call, int64_t begin, int64_t end) const;
+  CachedRow* FindRow(uint64_t key, uint64_t hash) const;
+  void CopyHit(const CachedRow& cached, const LookupCall& call, float* weights) const;
+  void CopyMissing(uint64_t key, const LookupCall& call, float* weights) const;
+  Status ReadMissed(const Storage& storage, const LookupCall& call, Missed& missed, Executor& executor) const;
+  Status TakeStoredRow(const LookupCall& call, const Missed& missed, int64_t i,
+                       std::optional<std::string_view> stored) const;
+  void AllocateSlots(const LookupCall& call, Missed& missed) const;
+  void PublishSlots(const LookupCall& call, const Missed& missed, bool loaded) const;
+
+  // ---- apply ----
+  struct ApplyCall;
+  struct RowToLoad;
+  uint8_t group_byte() const { return static_cast<uint8_t>(group()); }
+  StatusOr<bool> TryApply(Storage& storage, ApplyCall& call, Executor& executor);
+  StatusOr<bool> Gather(ApplyCall& call, Executor& executor);
+  void Abandon();
+  Status Load(const Storage& storage, const ApplyCall& call, Executor& executor);
+  Status LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored, const ApplyCall& call);
+  Status Log(ApplyCall& call);
+  void Update(ApplyCall& call, Executor& executor);
+  StatusOr<ApplyResult> ApplyInParts(Storage& storage, Span<const uint64_t> keys, Span<const float> gradients,
+                                     const ApplyOptions& options, Executor& executor);
+  StatusOr<std::string> MakeRecord(const Storage& storage, Span<const uint64_t> keys,
+                                   Span<const float> gradients, const ApplyOptions& options,
+                                   ApplyRecordHeader& header, int64_t* num_skipped);
+  Status SetNextNumbers(const Storage& storage, Span<const uint64_t> keys, int64_t now_millis,
+                        std::string& rows) const;
+  StatusOr<ApplyResult> ApplyRecorded(Storage& storage, uint64_t lsn, const ApplyRecord& record,
+                                      Executor& executor);
+  Status ApplyParts(Storage& storage, const ApplyRecord& record, Executor& executor, ApplyResult* result);
+  StatusOr<bool> ApplyPart(Storage& storage, const ApplyRecord& record, uint64_t begin, uint64_t end,
+                           Executor& executor, ApplyResult* result);
+  void SetRecorded(Span<const uint64_t> numbers);
+  Status AwaitDurable(uint64_t lsn);
+
+  const Shared shared_;
+  const std::unique_ptr<RowCache> cache_;  // its content changes in const calls, too
+
+  std::mutex apply_mutex_;  // held through an apply call; guards what follows
+  KeyPartition partition_;
+  std::vector<ShardUpdate> updates_;  // of each shard
+  // The record of a call that is being applied in parts: until it is done its rows are not all in the cache.
+  std::optional<uint64_t> open_lsn_;
+  Status broken_;                   // why nothing can be applied any more
+  std::set<uint64_t> replay_gaps_;  // keys whose rows lack an update, unless a later record begins them anew
+
+  std::atomic<int64_t> flushed_step_;  // the global step as of the last flush
+};
+
+}  // namespace damo
+
+#endif  // DAMO_TABLE_CACHED_TABLE_H_

@@ -1,0 +1,573 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What sets a CachedTable apart from a DirectTable, its oracle: rows stay in memory, make room for others,
+// come to the storage later, and survive what goes wrong on the way.
+#include "damo/table/cached_table.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "damo/base/thread_pool.h"
+#include "damo/config/store_options.h"
+#include "damo/storage/memory_storage.h"
+#include "damo/table/recovery.h"
+#include "damo/table/test_tables.h"
+
+namespace damo {
+namespace {
+
+constexpr int kGroup = 5;
+constexpr int64_t kDim = 8;
+// Three slabs; of 256 rows each if a row has two slots.
+constexpr int64_t kFewSlabs = int64_t{100} << 10;
+// The index is charged after the slabs, and may go that much beyond the limit.
+constexpr int64_t kIndexBytes = int64_t{8} << 10;
+
+GroupConfig Config(const std::string& initializer = "random_normal", int group = kGroup) {
+  return TableConfig(group, kDim, "adam", initializer);
+}
+
+// A clock that lets a test do something at a moment when a call has begun.
+class InterruptingClock final : public Clock {
+ public:
+  int64_t NowMillis() const override {
+    if (const auto interrupt = std::exchange(at_next_reading, nullptr)) interrupt();
+    return now_millis;
+  }
+  mutable std::function<void()> at_next_reading;
+  int64_t now_millis = 1'000'000;
+};
+
+// Each test works on `table_`, and does to `oracle_` what is to have an effect.
+class CachedTableTest : public testing::Test {
+ protected:
+  void Make(const TestTables::Options& options = {}, const GroupConfig& config = Config()) {
+    oracle_tables_.reset();
+    tables_.reset();
+    TestTables::Options oracle_options = options;
+    oracle_options.kind = TableKind::kDirect;
+    oracle_tables_ = std::make_unique<TestTables>(oracle_rows_.get(), &clock_, oracle_options);
+    oracle_ = oracle_tables_->Add(config);
+    tables_ = std::make_unique<TestTables>(rows_.get(), &clock_, options);
+    table_ = tables_->Add(config);
+  }
+
+  // Little memory, and a flush only where the test or an apply call asks for it.
+  static TestTables::Options Small() {
+    TestTables::Options options;
+    options.cache_bytes = kFewSlabs;
+    options.background = false;
+    return options;
+  }
+  static TestTables::Options Foreground() {
+    TestTables::Options options;
+    options.background = false;
+    return options;
+  }
+
+  void ApplyToBoth(const Batch& batch) {
+    const ApplyResult result = Apply(*table_, batch);
+    const ApplyResult expected = Apply(*oracle_, batch);
+    EXPECT_EQ(result.num_updated, expected.num_updated);
+    EXPECT_EQ(result.num_inserted, expected.num_inserted);
+    EXPECT_EQ(result.num_skipped, expected.num_skipped);
+  }
+
+  Batch NewBatch(size_t size, uint64_t num_keys) { return RandomBatch(random_, size, num_keys, kDim); }
+  // One of distinct keys.
+  Batch NewBatchOf(const Keys& keys) {
+    Batch batch = NewBatch(keys.size(), 1);
+    batch.keys = keys;
+    return batch;
+  }
+
+  // That the storage alone has what the oracle has.
+  void ExpectStorageHasAll(const Keys& keys) {
+    TestTables::Options options;
+    options.kind = TableKind::kDirect;
+    options.ttl_seconds = table_->session().settings().ttl_seconds;
+    TestTables stored(rows_.get(), &clock_, options);
+    EXPECT_TRUE(SameTables(*stored.Add(table_->recipe()->config), *oracle_, keys));
+  }
+
+  // That a process which finds storage and log as they are now has what the oracle has.
+  void ExpectRecoveryHasAll(const Keys& keys) {
+    const std::unique_ptr<Storage> copy = CopyOfStorage();
+    TestTables::Options options = Foreground();
+    options.ttl_seconds = table_->session().settings().ttl_seconds;
+    TestTables recovered(copy.get(), &clock_, options);
+    const EmbeddingTable* const table = recovered.Add(table_->recipe()->config);
+    const StatusOr<Manifest> manifest = LoadOrCreateManifest(*copy, std::nullopt, false);
+    ASSERT_OK(manifest.status());
+    ASSERT_OK(ReplayRedoLog(tables_->log_directory(), manifest->redo_lsn, recovered.cached(), *copy));
+    EXPECT_TRUE(SameTables(*table, *oracle_, keys));
+  }
+
+  std::unique_ptr<Storage> CopyOfStorage() {
+    std::unique_ptr<Storage> copy = NewMemoryStorage();
+    const std::unique_ptr<StorageBatch> batch = copy->NewBatch();
+    EXPECT_TRUE(rows_
+                    ->Scan(kGroup, [&](uint64_t key,
+                                       std::string_view row) { return batch->PutRow(kGroup, key, row); })
+                    .ok());
+    for (const char* const name : {"format", "seed", "redo", "config/005", "state/005"}) {
+      const auto value = rows_->GetManifest(name);
+      EXPECT_TRUE(value.ok()) << value.status().ToString();
+      if (value->has_value()) {
+        EXPECT_TRUE(batch->PutManifest(name, **value).ok());
+      }
+    }
+    EXPECT_TRUE(copy->Write(*batch).ok());
+    return copy;
+  }
+
+  // Fills the cache with other rows, so that every clean one goes.
+  void PushOut() {
+    for (uint64_t i = 0; i < 16; ++i) LookupToTrain(*table_, KeyRange(1'000'000 + 200 * i, 200));
+  }
+
+  // Does something as another thread would while a call is under way: without the locks of the call's thread.
+  static void Meanwhile(const std::function<void()>& work) { std::thread(work).join(); }
+
+  // Makes every read count its keys.
+  void CountReads() {
+    tables_->storage().before_read = [this](Span<const uint64_t> keys) {
+      num_read_ += keys.size();
+      return Status();
+    };
+  }
+
+  std::unique_ptr<Storage> rows_ = NewMemoryStorage();
+  std::unique_ptr<Storage> oracle_rows_ = NewMemoryStorage();
+  InterruptingClock clock_;
+  std::mt19937_64 random_{5};
+  std::unique_ptr<TestTables> oracle_tables_;
+  std::unique_ptr<TestTables> tables_;
+  EmbeddingTable* oracle_ = nullptr;
+  EmbeddingTable* table_ = nullptr;
+  size_t num_read_ = 0;
+};
+
+// ---- little memory ----
+
+class DurabilityTest : public CachedTableTest, public testing::WithParamInterface<Durability> {};
+
+INSTANTIATE_TEST_SUITE_P(Modes, DurabilityTest,
+                         testing::Values(Durability::kWal, Durability::kSync, Durability::kCheckpoint),
+                         [](const auto& info) { return std::string(DurabilityName(info.param)); });
+
+TEST_P(DurabilityTest, BatchLargerThanTheCacheIsLikeAnyOther) {
+  TestTables::Options options = Small();
+  options.durability = GetParam();
+  Make(options);
+  const Keys keys = KeyRange(0, 4000);
+  for (int step = 0; step < 3; ++step) {
+    ApplyToBoth(NewBatch(6000, keys.size()));
+    ApplyToBoth(NewBatch(100, keys.size()));
+    EXPECT_TRUE(SameBits(LookupToTrain(*table_, keys), Lookup(*oracle_, keys)));
+  }
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+  ASSERT_OK(tables_->Flush());
+  EXPECT_EQ(table_->memory().num_dirty, 0);
+  EXPECT_EQ(tables_->log().bytes(), 0);
+  ExpectStorageHasAll(keys);
+}
+
+TEST_P(DurabilityTest, RowsThatMakeRoomForOthersAreNotLost) {
+  TestTables::Options options = Small();
+  options.durability = GetParam();
+  options.background = true;
+  Make(options);
+  const Keys keys = KeyRange(0, 3000);
+  for (int step = 0; step < 60; ++step) {
+    const Batch batch = NewBatch(200, keys.size());
+    ASSERT_TRUE(SameBits(LookupToTrain(*table_, batch.keys), Lookup(*oracle_, batch.keys))) << step;
+    ApplyToBoth(batch);
+    EXPECT_LE(tables_->memory().used_bytes(), kFewSlabs + kIndexBytes) << step;
+  }
+  EXPECT_GT(table_->memory().num_evicted, 1000);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+  ASSERT_OK(tables_->Flush());
+  ExpectStorageHasAll(keys);
+}
+
+TEST_F(CachedTableTest, RowsAreReadPastACacheThatIsAllDirty) {
+  Make(Small());
+  Batch old = NewBatchOf(KeyRange(10'000, 500));
+  ApplyToBoth(old);
+  ASSERT_OK(tables_->Flush());
+  PushOut();
+  // As many as the cache has room for; an apply call with more would flush.
+  while (tables_->write_back().num_flushes() == 1 && table_->memory().num_dirty < 400) {
+    ApplyToBoth(NewBatch(50, 10'000));
+  }
+  const int64_t num_dirty = table_->memory().num_dirty;
+  EXPECT_GT(num_dirty, 300);
+  const Keys keys = KeyRange(0, 12'000);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(SameBits(LookupToTrain(*table_, keys), Lookup(*oracle_, keys)));
+    EXPECT_TRUE(SameBits(Lookup(*table_, keys), Lookup(*oracle_, keys)));
+  }
+  EXPECT_EQ(table_->memory().num_dirty, num_dirty);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 11'000)));
+}
+
+TEST_F(CachedTableTest, GroupsShareTheMemory) {
+  TestTables::Options options = Small();
+  options.cache_bytes *= 2;
+  Make(options);
+  EmbeddingTable* const other = tables_->Add(Config("ones", 9));
+  EmbeddingTable* const other_oracle = oracle_tables_->Add(Config("ones", 9));
+  const Keys keys = KeyRange(0, 2000);
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < 3; ++i) ApplyToBoth(NewBatch(200, keys.size()));
+    for (int i = 0; i < 3 * (round % 3); ++i) {
+      const Batch batch = NewBatch(250, keys.size());
+      Apply(*other, batch);
+      Apply(*other_oracle, batch);
+    }
+    EXPECT_TRUE(SameBits(LookupToTrain(*other, keys), Lookup(*other_oracle, keys))) << round;
+    // Each group has one slab, whatever the limit.
+    EXPECT_LE(tables_->memory().used_bytes(),
+              2 * kFewSlabs + 2 * kIndexBytes + static_cast<int64_t>(CacheMemory::kSlabBytes));
+  }
+  EXPECT_GT(other->memory().num_rows, 256) << "the second group came to memory of the first";
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+  EXPECT_TRUE(SameTables(*other, *other_oracle, keys));
+}
+
+// ---- what stays in memory ----
+
+TEST_F(CachedTableTest, TrainingLookupKeepsWhatItReads) {
+  Make();
+  ApplyToBoth(NewBatchOf(KeyRange(0, 100)));
+  ASSERT_OK(tables_->Flush());
+  Make();
+  CountReads();
+  const Keys keys = KeyRange(50, 100);
+  EXPECT_TRUE(SameBits(LookupToTrain(*table_, keys), Lookup(*oracle_, keys)));
+  EXPECT_EQ(num_read_, 100);
+  EXPECT_EQ(table_->memory().num_rows, 100) << "keys without a row, too";
+  EXPECT_TRUE(SameBits(LookupToTrain(*table_, keys), Lookup(*oracle_, keys)));
+  ApplyToBoth(NewBatchOf(keys));
+  EXPECT_EQ(num_read_, 100) << "nothing is read twice";
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 200)));
+}
+
+TEST_F(CachedTableTest, EvaluationChangesNothing) {
+  Make(Small());
+  ApplyToBoth(NewBatchOf(KeyRange(0, 2000)));
+  ASSERT_OK(tables_->Flush());
+  Make(Small());
+  LookupToTrain(*table_, KeyRange(0, 3000));
+  const TableMemory before = table_->memory();
+  CountReads();
+  LookupToTrain(*table_, KeyRange(0, 100));
+  const size_t num_read_of_100 = num_read_;
+  for (int i = 0; i < 3; ++i) {
+    const Keys keys = KeyRange(0, 4000);
+    EXPECT_TRUE(SameBits(Lookup(*table_, keys), Lookup(*oracle_, keys)));
+  }
+  const TableMemory after = table_->memory();
+  EXPECT_EQ(after.num_rows, before.num_rows);
+  EXPECT_EQ(after.num_dirty, 0);
+  EXPECT_EQ(after.num_evicted, before.num_evicted + static_cast<int64_t>(num_read_of_100));
+  num_read_ = 0;
+  LookupToTrain(*table_, KeyRange(0, 100));
+  EXPECT_EQ(num_read_, 0) << "what training brought in is still there";
+  EXPECT_EQ(table_->step(), 0 + oracle_->step());
+}
+
+TEST_F(CachedTableTest, PrefetchBringsRowsIntoMemoryAndChangesNoResult) {
+  Make();
+  ApplyToBoth(NewBatchOf(KeyRange(0, 100)));
+  ASSERT_OK(tables_->Flush());
+  Make();
+  CountReads();
+  Keys keys = KeyRange(0, 200);
+  keys.insert(keys.end(), {7, 7, 199});
+  ASSERT_OK(table_->Prefetch(keys, /*padding_key=*/3, *Executor::Inline()));
+  EXPECT_EQ(num_read_, 199) << "each key once, the padding key not at all";
+  EXPECT_EQ(table_->memory().num_rows, 199);
+  EXPECT_EQ(table_->counters().lookup_keys, 0);
+  keys.erase(keys.begin() + 3);
+  EXPECT_TRUE(SameBits(Lookup(*table_, keys), Lookup(*oracle_, keys)));
+  ApplyToBoth(NewBatchOf(keys));
+  EXPECT_EQ(num_read_, 199);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 200)));
+}
+
+TEST_F(CachedTableTest, PrefetchOfMoreThanThereIsRoomForDoesNoHarm) {
+  Make(Small());
+  ApplyToBoth(NewBatch(300, 300));
+  ASSERT_OK(table_->Prefetch(KeyRange(0, 5000), std::nullopt, *Executor::Inline()));
+  EXPECT_LE(tables_->memory().used_bytes(), kFewSlabs + kIndexBytes);
+  ApplyToBoth(NewBatch(500, 5000));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 5000)));
+}
+
+TEST_F(CachedTableTest, AnotherRecipeDropsInitialValuesOfTheOneBefore) {
+  Make();
+  ApplyToBoth(NewBatchOf(KeyRange(0, 10)));
+  LookupToTrain(*table_, KeyRange(0, 20));
+  const auto recipe = MakeGroupRecipe(Config("ones"));
+  ASSERT_OK(recipe.status());
+  const auto save = [] { return Status(); };
+  EXPECT_FALSE(*table_->TryChangeRecipe(*recipe, save)) << "rows of the recipe before are not in the storage";
+  ASSERT_OK(tables_->Flush());
+  EXPECT_TRUE(*table_->TryChangeRecipe(*recipe, save));
+  EXPECT_TRUE(*oracle_->TryChangeRecipe(*recipe, save));
+  EXPECT_TRUE(SameBits(Lookup(*table_, KeyRange(0, 20)), Lookup(*oracle_, KeyRange(0, 20))));
+  ApplyToBoth(NewBatchOf(KeyRange(5, 10)));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 20)));
+}
+
+TEST_F(CachedTableTest, LookupUnderTheRecipeBeforeKeepsNoInitialValues) {
+  Make();
+  const auto recipe = MakeGroupRecipe(Config("ones"));
+  ASSERT_OK(recipe.status());
+  const auto save = [] { return Status(); };
+  // When a lookup reads the clock it has taken the recipe.
+  clock_.at_next_reading = [&] { EXPECT_TRUE(*table_->TryChangeRecipe(*recipe, save)); };
+  LookupToTrain(*table_, KeyRange(0, 10));
+  EXPECT_TRUE(*oracle_->TryChangeRecipe(*recipe, save));
+  ApplyToBoth(NewBatchOf(KeyRange(0, 10)));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 10)));
+}
+
+// ---- values ----
+
+TEST_F(CachedTableTest, RowWhoseStepWouldNotBeFiniteKeepsItsBitsAndStaysClean) {
+  GroupConfig config = TableConfig(kGroup, kDim, "adagrad", "random_normal");
+  Make(Foreground(), config);
+  ApplyToBoth(NewBatchOf(KeyRange(0, 10)));
+  ASSERT_OK(tables_->Flush());
+  Batch batch = NewBatchOf(KeyRange(0, 12));
+  batch.gradients[3 * kDim + 1] = 1e30F;   // its square overflows
+  batch.gradients[11 * kDim + 2] = 1e30F;  // of a key that has no row
+  ApplyToBoth(batch);
+  EXPECT_EQ(table_->counters().skipped_rows, 2);
+  EXPECT_EQ(table_->memory().num_dirty, 10);
+  ApplyToBoth(NewBatchOf(KeyRange(0, 12)));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 12)));
+  ExpectRecoveryHasAll(KeyRange(0, 12));
+}
+
+TEST_F(CachedTableTest, ExpiredRowsInMemoryAreLikeThoseInTheStorage) {
+  TestTables::Options options = Foreground();
+  options.ttl_seconds = 10;
+  Make(options);
+  const Keys keys = KeyRange(0, 40);
+  ApplyToBoth(NewBatchOf(KeyRange(0, 20)));
+  ASSERT_OK(tables_->Flush());
+  ApplyToBoth(NewBatchOf(KeyRange(20, 10)));
+  clock_.now_millis += 9'999;
+  ApplyToBoth(NewBatchOf(KeyRange(15, 10)));
+  for (int i = 0; i < 3; ++i) {
+    clock_.now_millis += 1;
+    EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+    EXPECT_TRUE(SameBits(Lookup(*table_, keys), Lookup(*oracle_, keys)));
+    LookupOptions zeros;
+    zeros.missing = MissingRow::kZeros;
+    EXPECT_TRUE(SameBits(Lookup(*table_, keys, zeros), Lookup(*oracle_, keys, zeros)));
+  }
+  ApplyToBoth(NewBatchOf(KeyRange(10, 25)));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+  ExpectRecoveryHasAll(keys);
+  ASSERT_OK(tables_->Flush());
+  ExpectStorageHasAll(keys);
+}
+
+// ---- what goes wrong ----
+
+// Fails the n-th call of a hook.
+template <typename... Args>
+std::function<Status(Args...)> FailAt(int n, const char* message) {
+  const auto calls = std::make_shared<std::atomic<int>>(0);
+  return [=](Args...) { return (*calls)++ == n ? IoError(message) : Status(); };
+}
+
+TEST_F(CachedTableTest, FailedReadAmongManyIsTakenBack) {
+  Make();
+  const Keys keys = KeyRange(0, 2000);  // several blocks, each a read
+  ApplyToBoth(NewBatchOf(keys));
+  ASSERT_OK(tables_->Flush());
+  ThreadPool pool(3);
+  for (int n = 0; n < 4; ++n) {
+    Make();
+    const Batch batch = NewBatchOf(KeyRange(500, 2000));
+    tables_->storage().before_read = FailAt<Span<const uint64_t>>(n, "a bad block");
+    const auto failed = table_->ApplyGradients(batch.keys, batch.gradients, {}, pool);
+    ASSERT_TRUE(FailsWith(failed.status(), StatusCode::kIoError, "a bad block")) << n;
+    EXPECT_EQ(table_->memory().num_rows, 0) << "what had been read and what had not";
+    EXPECT_EQ(table_->step(), oracle_->step());
+    tables_->storage().before_read = FailAt<Span<const uint64_t>>(n, "a bad block");
+    Floats weights(batch.gradients.size());
+    LookupOptions training;
+    training.training = true;
+    EXPECT_FALSE(table_->Lookup(batch.keys, training, pool, weights).ok());
+    EXPECT_EQ(table_->memory().num_rows, 0);
+
+    tables_->storage().before_read = nullptr;
+    ApplyToBoth(batch);
+    EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 2500)));
+    ASSERT_OK(tables_->Flush());
+  }
+}
+
+TEST_F(CachedTableTest, FailedAppendIsTakenBack) {
+  Make();
+  ApplyToBoth(NewBatchOf(KeyRange(0, 100)));
+  ASSERT_OK(tables_->Flush());
+  tables_->log_files().full = true;
+  const Batch batch = NewBatchOf(KeyRange(50, 100));
+  EXPECT_TRUE(FailsWith(TryApply(*table_, batch).status(), StatusCode::kIoError, "No space left"));
+  EXPECT_EQ(table_->memory().num_dirty, 0);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 200)));
+  tables_->log_files().full = false;
+  ApplyToBoth(batch);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 200)));
+  ExpectRecoveryHasAll(KeyRange(0, 200));
+}
+
+TEST_F(CachedTableTest, FailedAppendOfABatchLargerThanTheCacheIsTakenBack) {
+  Make(Small());
+  ApplyToBoth(NewBatch(300, 300));
+  tables_->log_files().full = true;
+  const Batch batch = NewBatchOf(KeyRange(0, 3000));
+  EXPECT_TRUE(FailsWith(TryApply(*table_, batch).status(), StatusCode::kIoError, "No space left"));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 3000)));
+  tables_->log_files().full = false;
+  ApplyToBoth(batch);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 3000)));
+}
+
+TEST_F(CachedTableTest, FailedFlushLosesNothingAndTheNextOneHasAll) {
+  const Keys keys = KeyRange(0, 1500);  // three copies of a flush
+  const std::vector<std::function<void(TroubledStorage&)>> troubles = {
+      [](TroubledStorage& storage) { storage.before_sorted_batch = FailAt<>(0, "trouble"); },
+      [](TroubledStorage& storage) { storage.before_sorted_row = FailAt<uint64_t>(0, "trouble"); },
+      [](TroubledStorage& storage) { storage.before_sorted_row = FailAt<uint64_t>(700, "trouble"); },
+      [](TroubledStorage& storage) { storage.before_sorted_row = FailAt<uint64_t>(1499, "trouble"); },
+      [](TroubledStorage& storage) { storage.before_commit = FailAt<>(0, "trouble"); },
+  };
+  Make(Foreground());
+  for (size_t i = 0; i < troubles.size(); ++i) {
+    ApplyToBoth(NewBatchOf(keys));
+    troubles[i](tables_->storage());
+    EXPECT_TRUE(FailsWith(tables_->Flush(), StatusCode::kIoError, "trouble")) << i;
+    EXPECT_EQ(table_->memory().num_dirty, 1500) << i;
+    ExpectRecoveryHasAll(keys);
+    ApplyToBoth(NewBatch(100, 2000));
+    EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 2000))) << i;
+    ASSERT_OK(tables_->Flush());
+    EXPECT_EQ(table_->memory().num_dirty, 0) << i;
+    ExpectStorageHasAll(KeyRange(0, 2000));
+  }
+}
+
+// The flush is interrupted when 0, 1 and 2 of its 3 copies have been written, by apply calls for rows that
+// were copied, were not, and did not exist.
+TEST_F(CachedTableTest, RowsUpdatedDuringAFlushAreFlushedLater) {
+  const Keys keys = KeyRange(0, 2000);
+  for (const uint64_t interrupted_at : {0, 600, 1400}) {
+    for (const bool fails : {false, true}) {
+      Make(Foreground());
+      ApplyToBoth(NewBatchOf(KeyRange(0, 1500)));
+      tables_->storage().before_sorted_row = [&](uint64_t key) {
+        if (key != interrupted_at) return Status();
+        Meanwhile([&] {
+          for (int i = 0; i < 3; ++i) ApplyToBoth(NewBatch(400, keys.size()));
+        });
+        return fails ? IoError("trouble") : Status();
+      };
+      EXPECT_EQ(tables_->Flush().ok(), !fails);
+      tables_->storage().before_sorted_row = nullptr;
+      EXPECT_GT(table_->memory().num_dirty, 100);
+      EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+      ExpectRecoveryHasAll(keys);
+      ApplyToBoth(NewBatch(100, keys.size()));
+      ExpectRecoveryHasAll(keys);
+      ASSERT_OK(tables_->Flush());
+      EXPECT_EQ(table_->memory().num_dirty, 0);
+      ExpectStorageHasAll(keys);
+    }
+  }
+}
+
+TEST_F(CachedTableTest, RowsBornAgainDuringAFlushAreRecovered) {
+  TestTables::Options options = Foreground();
+  options.ttl_seconds = 10;
+  Make(options);
+  const Keys keys = KeyRange(0, 1500);
+  for (int i = 0; i < 3; ++i) ApplyToBoth(NewBatchOf(keys));
+  tables_->storage().before_sorted_row = [&](uint64_t key) {
+    if (key != 600) return Status();
+    Meanwhile([&] {
+      ApplyToBoth(NewBatch(500, keys.size()));
+      clock_.now_millis += 10'000;
+      for (int i = 0; i < 5; ++i) ApplyToBoth(NewBatch(500, keys.size()));
+    });
+    return Status();
+  };
+  ASSERT_OK(tables_->Flush());
+  tables_->storage().before_sorted_row = nullptr;
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+  ExpectRecoveryHasAll(keys);
+}
+
+// ---- lookups beside flushes ----
+
+// What happens between a training lookup's reading and its keeping of what it has read.
+enum class Then { kApply, kApplyAndFlush, kApplyFlushAndPushOut };
+
+class StaleReadTest : public CachedTableTest, public testing::WithParamInterface<Then> {};
+
+std::string ThenName(const testing::TestParamInfo<Then>& info) {
+  constexpr const char* kNames[] = {"Apply", "ApplyAndFlush", "ApplyFlushAndPushOut"};
+  return kNames[static_cast<int>(info.param)];
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, StaleReadTest,
+                         testing::Values(Then::kApply, Then::kApplyAndFlush, Then::kApplyFlushAndPushOut),
+                         ThenName);
+
+TEST_P(StaleReadTest, LookupKeepsNoRowOlderThanTheStorageHas) {
+  Make(Small());
+  const Keys keys = KeyRange(0, 100);
+  ApplyToBoth(NewBatchOf(KeyRange(0, 50)));
+  ASSERT_OK(tables_->Flush());
+  PushOut();
+  bool done = false;
+  tables_->storage().after_read = [&](Span<const uint64_t>) {
+    if (std::exchange(done, true)) return Status();
+    Meanwhile([&] {
+      ApplyToBoth(NewBatchOf(keys));
+      if (GetParam() != Then::kApply) {
+        EXPECT_TRUE(tables_->Flush().ok());
+      }
+      if (GetParam() == Then::kApplyFlushAndPushOut) PushOut();
+    });
+    return Status();
+  };
+  LookupToTrain(*table_, keys);
+  EXPECT_TRUE(SameBits(LookupToTrain(*table_, keys), Lookup(*oracle_, keys)));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+  ApplyToBoth(NewBatchOf(keys));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+}
+
+}  // namespace
+}  // namespace damo

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// DirectTable: a table that keeps no rows in memory. Each call reads its rows from the storage with sorted
+// MultiGets, computes, and writes one batch. Simple enough to be the oracle of CachedTable.
+#ifndef DAMO_TABLE_DIRECT_TABLE_H_
+#define DAMO_TABLE_DIRECT_TABLE_H_
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "damo/table/embedding_table.h"
+
+namespace damo {
+
+class UniqueKeys;
+
+// As durable as the storage was opened to be.
+class DirectTable final : public EmbeddingTable {
+ public:
+  using EmbeddingTable::EmbeddingTable;
+
+  StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+                                 const std::function<Status()>& save) override;
+
+ private:
+  class RowBuffer;
+
+  Status DoLookup(const Storage& storage, Span<const uint64_t> keys, const LookupOptions& options,
+                  Executor& executor, Span<float> weights) const override;
+  StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
+                                         Span<const float> gradients, const ApplyOptions& options,
+                                         Executor& executor) override;
+  StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
+  StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
+
+  Status LookupUnique(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
+                      const LookupOptions& options, const Moment& moment, Span<float> weights) const;
+  Status LoadRows(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
+                  const Moment& moment, RowBuffer& rows) const;
+  void UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end, Span<const float> gradients,
+                  const ApplyOptions& options, const Moment& moment, RowBuffer& rows) const;
+  Status WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
+                   Storage& storage);
+
+  std::mutex apply_mutex_;  // held through an apply call
+};
+
+}  // namespace damo
+
+#endif  // DAMO_TABLE_DIRECT_TABLE_H_

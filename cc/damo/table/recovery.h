@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Recovery: brings what an earlier process has logged, and not brought into the storage, into the tables.
+#ifndef DAMO_TABLE_RECOVERY_H_
+#define DAMO_TABLE_RECOVERY_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "damo/base/status.h"
+#include "damo/storage/storage.h"
+#include "damo/table/cached_table.h"
+
+namespace damo {
+
+// By group.
+using CachedTables = std::map<int, CachedTable*>;
+
+// Replays the records in `redo_directory` from `first_lsn` on, those that are in the rows already left out.
+// Works on as many threads as the machine has cores. DataLoss if the log is damaged or does not fit the
+// tables.
+Status ReplayRedoLog(const std::string& redo_directory, uint64_t first_lsn, const CachedTables& tables,
+                     Storage& storage);
+
+}  // namespace damo
+
+#endif  // DAMO_TABLE_RECOVERY_H_

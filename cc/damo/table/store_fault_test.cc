@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A store whose disk fails: each operation of a short run in turn, of the redo log and of the storage. What
+// was acknowledged must be there when the store is opened again, and a call that failed must have done
+// nothing.
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "damo/base/test_directory.h"
+#include "damo/base/test_status.h"
+#include "damo/redo/test_log_file_system.h"
+#include "damo/storage/memory_storage.h"
+#include "damo/storage/rocksdb_storage.h"
+#include "damo/storage/test_faults.h"
+#include "damo/table/store.h"
+#include "damo/table/test_tables.h"
+
+namespace damo {
+namespace {
+
+constexpr int64_t kDim = 4;
+constexpr uint64_t kNumKeys = 300;
+constexpr int kCalls = 4;
+constexpr int kCallsPerFlush = 2;
+
+GroupConfig Config() { return TableConfig(1, kDim, "adam", "random_normal"); }
+
+// A store on disk and its model. The model is told of what the store has acknowledged.
+class FaultyRun {
+ public:
+  explicit FaultyRun(Durability durability) : durability_(durability), env_(plan_), model_(MakeModel()) {}
+  ~FaultyRun() { store_.reset(); }
+
+  FaultPlan& plan() { return *plan_; }
+  EmbeddingTable& table() { return *table_; }
+
+  Status Open(LogFileSystem* log_files = nullptr) {
+    table_.reset();
+    store_.reset();
+    RocksDbStorageOptions storage_options;
+    storage_options.memory_budget = PlanMemory(StoreOptions::kMinMemoryBudget).storage_bytes;
+    storage_options.durability = Durability::kSync;
+    storage_options.env_for_test = &env_;
+    DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage,
+                          OpenRocksDbStorage(directory_ / "store", storage_options));
+    StoreOptions options;
+    options.memory_budget = StoreOptions::kMinMemoryBudget;
+    options.durability = durability_;
+    DAMO_ASSIGN_OR_RETURN(store_,
+                          Store::Open(directory_ / "store", options, std::move(storage), &clock_, log_files));
+    DAMO_ASSIGN_OR_RETURN(table_, store_->AddGroup(Config()));
+    return Status();
+  }
+
+  // Ends the store as it is. What Close() could not do is left for the next opening.
+  void Close() {
+    table_.reset();
+    if (store_ != nullptr) store_->Close().IgnoreError();
+    store_.reset();
+  }
+
+  // Calls that apply and flush. Returns whether all of them succeeded.
+  bool Work() {
+    bool all = true;
+    for (int call = 0; call < kCalls; ++call) {
+      all &= ApplyNext();
+      if ((call + 1) % kCallsPerFlush == 0) all &= Flush();
+    }
+    return all;
+  }
+
+  bool Flush() {
+    const bool flushed = store_->Flush().ok();
+    if (flushed) flushed_steps_ = model().step();
+    return flushed;
+  }
+
+  // A call that is not acknowledged must leave the store as the model is, unless it says that the log is at
+  // an end: then the record may be there or not.
+  bool ApplyNext(bool can_read = true) {
+    const Batch batch = RandomBatch(random_, 80, kNumKeys, kDim);
+    const StatusOr<ApplyResult> result = TryApply(*table_, batch);
+    const Status& applied = result.status();
+    if (applied.ok()) {
+      EXPECT_EQ(Apply(model(), batch).num_inserted, result->num_inserted)
+          << "a row that was there began anew";
+      if (maybe_) ADD_FAILURE() << "a call succeeded after the log had come to its end";
+      return true;
+    }
+    EXPECT_EQ(applied.code(), StatusCode::kIoError) << applied.ToString();
+    if (table_->step() > model().step()) {
+      if (!maybe_) maybe_ = batch;
+      return false;
+    }
+    if (!maybe_ && can_read) ExpectSame();
+    return false;
+  }
+
+  // Opens without faults: all that was acknowledged is there, and work goes on.
+  void ExpectAllThere() {
+    Close();
+    plan_->Set(std::nullopt);
+    ASSERT_OK(Open());
+    if (durability_ == Durability::kCheckpoint) {
+      EXPECT_GE(table_->step(), flushed_steps_);
+      EXPECT_LE(table_->step(), model().step());
+      return;
+    }
+    if (maybe_ && table_->step() > model().step()) Apply(model(), *maybe_);
+    maybe_.reset();
+    EXPECT_TRUE(SameTables(*table_, model(), KeyRange(0, kNumKeys)));
+    EXPECT_TRUE(Work());
+    EXPECT_TRUE(SameTables(*table_, model(), KeyRange(0, kNumKeys)));
+  }
+
+  void ExpectSame() { EXPECT_TRUE(SameTables(*table_, model(), KeyRange(0, kNumKeys))); }
+
+ private:
+  EmbeddingTable& model() { return *model_table_; }
+
+  std::unique_ptr<TestTables> MakeModel() {
+    TestTables::Options options;
+    options.kind = TableKind::kDirect;
+    auto model = std::make_unique<TestTables>(model_rows_.get(), &clock_, options);
+    model_table_ = model->Add(Config());
+    return model;
+  }
+
+  const Durability durability_;
+  const TestDirectory directory_;
+  FakeClock clock_{1'000'000};
+  std::mt19937_64 random_{3};
+  std::shared_ptr<FaultPlan> plan_ = std::make_shared<FaultPlan>();
+  FaultEnv env_;
+  std::unique_ptr<Storage> model_rows_ = NewMemoryStorage();
+  EmbeddingTable* model_table_ = nullptr;
+  std::unique_ptr<TestTables> model_;
+  std::unique_ptr<Store> store_;
+  std::shared_ptr<EmbeddingTable> table_;
+  std::optional<Batch> maybe_;  // applied, and then not made durable
+  int64_t flushed_steps_ = 0;
+};
+
+class StoreFaultTest : public testing::TestWithParam<Durability> {};
+
+INSTANTIATE_TEST_SUITE_P(Modes, StoreFaultTest,
+                         testing::Values(Durability::kWal, Durability::kSync, Durability::kCheckpoint),
+                         [](const auto& info) { return std::string(DurabilityName(info.param)); });
+
+TEST_P(StoreFaultTest, NoCallOfTheRedoLogThatFailsLosesWhatWasAcknowledged) {
+  for (const bool lasts : {false, true}) {
+    for (Fault fault{0, lasts ? ENOSPC : EIO, lasts, /*half_writes=*/true};; ++fault.at) {
+      SCOPED_TRACE(StrCat("call ", fault.at, lasts ? " and all later ones fail" : " fails"));
+      FaultyRun run(GetParam());
+      TestLogFileSystem log_files;
+      ASSERT_OK(run.Open(&log_files));  // the directory is made
+      run.Close();
+      log_files.set_fault(fault);
+      const Status opened = run.Open(&log_files);
+      if (opened.ok()) run.Work();
+      if (log_files.failed_call().empty()) break;
+      run.ExpectAllThere();
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+// Reads have a test of their own: RocksDB does not notice one that fails while it takes a file in.
+TEST(StoreStorageFaultTest, NoOperationThatFailsLosesWhatWasAcknowledged) {
+  for (const FileOperation operation :
+       {FileOperation::kCreate, FileOperation::kWrite, FileOperation::kSync, FileOperation::kRename,
+        FileOperation::kLink, FileOperation::kSyncDirectory}) {
+    for (int at = 0;; ++at) {
+      SCOPED_TRACE(StrCat("operation ", static_cast<int>(operation), ", number ", at, " fails"));
+      FaultyRun run(Durability::kWal);
+      ASSERT_OK(run.Open());
+      run.plan().Set(FaultPlan::Fault{operation, at, at % 2 == 1,
+                                      at % 3 == 0 ? FaultKind::kNoSpace : FaultKind::kIoError});
+      run.Work();
+      run.Close();
+      if (run.plan().num_failed() == 0) break;
+      run.ExpectAllThere();
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+TEST_P(StoreFaultTest, NoReadThatFailsStartsARowAnew) {
+  for (int at = 0;; ++at) {
+    SCOPED_TRACE(StrCat("read ", at, at % 2 == 1 ? " and all later ones fail" : " fails"));
+    FaultyRun run(GetParam());
+    ASSERT_OK(run.Open());
+    EXPECT_TRUE(run.Work());
+    run.Close();
+    ASSERT_OK(run.Open());
+    run.plan().Set(FaultPlan::Fault{FileOperation::kRead, at, at % 2 == 1, FaultKind::kIoError});
+    for (int call = 0; call < kCalls; ++call) run.ApplyNext(/*can_read=*/false);
+    const bool failed = run.plan().num_failed() > 0;
+    run.plan().Set(std::nullopt);
+    run.ExpectSame();
+    run.ExpectAllThere();
+    if (!failed || testing::Test::HasFailure()) return;
+  }
+}
+
+TEST_P(StoreFaultTest, WorkGoesOnWhenTheRedoLogHasRoomAgain) {
+  if (GetParam() == Durability::kCheckpoint) return;  // logs nothing
+  FaultyRun run(GetParam());
+  TestLogFileSystem log_files;
+  ASSERT_OK(run.Open(&log_files));
+  EXPECT_TRUE(run.Work());
+  for (int round = 0; round < 3; ++round) {
+    // Room is short for new records and segments, not for cutting half a record off.
+    log_files.set_fault(Fault{0, ENOSPC, false, false});
+    EXPECT_FALSE(run.ApplyNext());
+    EXPECT_TRUE(run.Work());
+    run.ExpectSame();
+  }
+  run.ExpectAllThere();
+}
+
+TEST_P(StoreFaultTest, WorkGoesOnWhenTheStorageHasRoomAgain) {
+  FaultyRun run(GetParam());
+  ASSERT_OK(run.Open());
+  EXPECT_TRUE(run.ApplyNext());
+  run.plan().Set(FaultPlan::Fault{FileOperation::kCreate, 0, true, FaultKind::kNoSpace});
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(run.Work()) << "its flushes fail";
+  run.ExpectSame();
+  run.plan().Set(std::nullopt);
+  EXPECT_TRUE(run.Work());
+  run.ExpectSame();
+  run.ExpectAllThere();
+}
+
+}  // namespace
+}  // namespace damo

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/table/write_back.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "damo/base/catch_exceptions.h"
+
+namespace damo {
+namespace {
+
+// Rows copied under one taking of a cache's lock: apply calls wait that long.
+constexpr size_t kRowsPerCopy = 512;
+
+// After a flush that failed the background waits before the next try. Apply calls flush for themselves when
+// they need to, so nothing waits for this.
+constexpr std::chrono::seconds kRetryDelay(1);
+
+}  // namespace
+
+WriteBack::WriteBack(const Options& options, const StoreSession& session, RedoLog* log)
+    : options_(options), session_(session), log_(log) {}
+
+WriteBack::~WriteBack() { Stop(); }
+
+void WriteBack::AddSource(WriteBackSource* source) {
+  const std::lock_guard<std::mutex> lock(flush_mutex_);
+  sources_.push_back(source);
+  std::sort(sources_.begin(), sources_.end(), [](const WriteBackSource* a, const WriteBackSource* b) {
+    return a->source_group() < b->source_group();
+  });
+}
+
+void WriteBack::Start() {
+  const std::lock_guard<std::mutex> lock(thread_mutex_);
+  thread_ = std::thread([this] { Serve(); });
+}
+
+void WriteBack::Stop() {
+  {
+    const std::lock_guard<std::mutex> lock(wake_mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  const std::lock_guard<std::mutex> lock(thread_mutex_);
+  if (thread_.joinable()) thread_.join();
+}
+
+// A third of the cache may be dirty before the background begins: rows that are updated again and again are
+// then written once, and the rest leaves room while it works.
+bool WriteBack::Due() const {
+  return dirty_bytes_ > options_.cache_bytes / 3 || log_->bytes() > options_.redo_bytes;
+}
+
+bool WriteBack::Overdue() const {
+  return dirty_bytes_ > options_.cache_bytes / 4 * 3 || log_->bytes() > 2 * options_.redo_bytes;
+}
+
+void WriteBack::NoteDirty(int64_t num_rows, size_t row_bytes) {
+  dirty_bytes_ += num_rows * static_cast<int64_t>(row_bytes);
+  if (Due()) wake_.notify_one();
+}
+
+Status WriteBack::MakeRoom(Storage& storage) {
+  if (!Overdue()) return Status();
+  const std::unique_lock<std::mutex> lock = LockFlush();
+  return Overdue() ? FlushLocked(storage, nullptr) : Status();
+}
+
+// What the background thread does.
+void WriteBack::Serve() {
+  std::unique_lock<std::mutex> lock(wake_mutex_);
+  while (!stopping_) {
+    wake_.wait(lock, [this] { return stopping_ || Due(); });
+    if (stopping_) return;
+    lock.unlock();
+    const Status status = CatchExceptions([this]() -> Status {
+      DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_.BeginWrite());
+      const std::unique_lock<std::mutex> flush_lock = LockFlush();
+      return Due() ? FlushLocked(*storage, nullptr) : Status();
+    });
+    lock.lock();
+    // Whoever waits for room tries again and is told; nobody else is affected.
+    if (!status.ok()) wake_.wait_for(lock, kRetryDelay, [this] { return stopping_; });
+  }
+}
+
+Status WriteBack::Flush(Storage& storage) {
+  const std::unique_lock<std::mutex> lock = LockFlush();
+  return FlushLocked(storage, nullptr);
+}
+
+Status WriteBack::FlushLocked(Storage& storage, const WriteBackSource* holder) {
+  flush_number_ = flush_number_ == UINT8_MAX ? 1 : flush_number_ + 1;
+  std::vector<Part> parts;
+  parts.reserve(sources_.size());  // a part that has begun must not get lost for want of memory
+  const Status status = CatchExceptions([&] { return BeginAndWrite(storage, holder, parts); });
+  for (const Part& part : parts) part.source->EndFlush(part.snapshot, flush_number_, status.ok());
+  if (status.ok()) {
+    for (const Part& part : parts) {
+      dirty_bytes_ -= static_cast<int64_t>(part.snapshot.dirty_rows.size() * part.source->row_bytes());
+    }
+    ++num_flushes_;
+    return status;
+  }
+  // Rows that were updated again meanwhile have been counted twice.
+  int64_t dirty_bytes = 0;
+  for (const WriteBackSource* const source : sources_) {
+    dirty_bytes += source->num_dirty_rows() * static_cast<int64_t>(source->row_bytes());
+  }
+  dirty_bytes_ = dirty_bytes;
+  return status;
+}
+
+Status WriteBack::BeginAndWrite(Storage& storage, const WriteBackSource* holder, std::vector<Part>& parts) {
+  std::vector<std::unique_lock<std::mutex>> apply_locks;
+  for (WriteBackSource* const source : sources_) {
+    if (source != holder) apply_locks.emplace_back(source->apply_mutex());
+    parts.push_back({source, source->BeginFlush(flush_number_)});
+    if (!options_.at_one_moment) apply_locks.clear();
+  }
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
+  for (Part& part : parts) DAMO_RETURN_IF_ERROR(WriteRows(part, *batch));
+  return Commit(*batch, parts);
+}
+
+Status WriteBack::WriteRows(Part& part, SortedBatch& batch) {
+  std::vector<RowShard::DirtyRow>& rows = part.snapshot.dirty_rows;
+  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  const auto group = static_cast<uint8_t>(part.source->source_group());
+  while (part.snapshot.num_copied < rows.size()) {
+    const size_t num_rows = std::min(kRowsPerCopy, rows.size() - part.snapshot.num_copied);
+    DAMO_RETURN_IF_ERROR(part.source->CopyRows(
+        part.snapshot, num_rows, flush_number_,
+        [&](uint64_t key, std::string_view row) { return batch.PutRow(group, key, row); }));
+  }
+  return PutGroupState(part.source->source_group(), part.snapshot.state, batch);
+}
+
+Status WriteBack::Commit(SortedBatch& batch, const std::vector<Part>& parts) {
+  // What the rows hold must not be ahead of what the log holds, not even after loss of power.
+  const uint64_t end = log_->next_lsn();
+  uint64_t redo_lsn = end;
+  for (const Part& part : parts) redo_lsn = std::min(redo_lsn, part.snapshot.redo_lsn);
+  DAMO_RETURN_IF_ERROR(log_->Sync(end));
+  DAMO_RETURN_IF_ERROR(PutRedoLsn(redo_lsn, batch));
+  DAMO_RETURN_IF_ERROR(batch.Commit());
+  return log_->Trim(redo_lsn);
+}
+
+}  // namespace damo

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// WriteBack: brings rows that are newer in the caches than in the storage there: in the background, when they
+// have become many, and on demand. One for each open store.
+#ifndef DAMO_TABLE_WRITE_BACK_H_
+#define DAMO_TABLE_WRITE_BACK_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "damo/base/status.h"
+#include "damo/cache/row_shard.h"
+#include "damo/redo/redo_log.h"
+#include "damo/storage/storage.h"
+#include "damo/table/manifest.h"
+#include "damo/table/store_session.h"
+
+namespace damo {
+
+// A cached table as a flush sees it. The calls are made in this order, by one flush at a time.
+class WriteBackSource {
+ public:
+  // What the rows of a table are as of the beginning of a flush. Rows that are copied later may be newer: the
+  // redo log is replayed so that this does no harm.
+  struct Snapshot {
+    GroupState state;
+    uint64_t redo_lsn = 0;  // every record of the table before it is in the rows
+    std::vector<RowShard::DirtyRow> dirty_rows;
+    size_t num_copied = 0;  // of dirty_rows, from the first on
+  };
+
+  virtual ~WriteBackSource() = default;
+  virtual int source_group() const = 0;
+  virtual size_t row_bytes() const = 0;
+  virtual int64_t num_dirty_rows() const = 0;
+  // Apply calls wait while it is held.
+  virtual std::mutex& apply_mutex() = 0;
+  // Requires apply_mutex(). If it throws, nothing has begun.
+  virtual Snapshot BeginFlush(uint8_t flush_number) = 0;
+  // Copies the next rows of the snapshot, `num_rows` of them, each as it is now, in its stored form, and
+  // calls `visit` with them.
+  virtual Status CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
+                          const std::function<Status(uint64_t key, std::string_view row)>& visit) = 0;
+  // The rows copied are in the storage, or are not: then they are dirty again.
+  virtual void EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) = 0;
+};
+
+// Thread-safe. Lock order: flush mutex, apply mutexes by group, locks of the caches.
+class WriteBack {
+ public:
+  struct Options {
+    int64_t cache_bytes = 0;  // limit of all row caches
+    uint64_t redo_bytes = 0;  // the log is not to grow much beyond this
+    // Without redo records a flush is all that survives: it then holds apply calls off, so that it is of one
+    // moment.
+    bool at_one_moment = false;
+  };
+
+  // `log` and `session` are borrowed and outlive it.
+  WriteBack(const Options& options, const StoreSession& session, RedoLog* log);
+  // Stops the background thread. Flushes nothing.
+  ~WriteBack();
+  WriteBack(const WriteBack&) = delete;
+  WriteBack& operator=(const WriteBack&) = delete;
+
+  // `source` stays until this goes.
+  void AddSource(WriteBackSource* source);
+  // Starts flushing in the background.
+  void Start();
+  // Ends it; waits for a flush under way.
+  void Stop();
+
+  // Returns when all that was applied before is in the storage and survives power loss. The caller has leave
+  // to use `storage` and holds no apply mutex.
+  Status Flush(Storage& storage);
+
+  // For a call that must flush while it holds its own apply mutex: takes the flush mutex before that ...
+  std::unique_lock<std::mutex> LockFlush() { return std::unique_lock<std::mutex>(flush_mutex_); }
+  // ... and then flushes. `holder` is the table whose apply mutex is held.
+  Status FlushLocked(Storage& storage, const WriteBackSource* holder);
+
+  // Back-pressure: called before an apply call takes its mutex. Flushes if dirty rows or log have outgrown
+  // what the background keeps up with, and fails if that fails.
+  Status MakeRoom(Storage& storage);
+  // Called after an apply call: notes rows that have become dirty, and wakes the background if it is time.
+  void NoteDirty(int64_t num_rows, size_t row_bytes);
+
+  int64_t num_flushes() const { return num_flushes_; }
+
+ private:
+  struct Part {
+    WriteBackSource* source;
+    WriteBackSource::Snapshot snapshot;
+  };
+
+  bool Due() const;
+  bool Overdue() const;
+  void Serve();
+  Status BeginAndWrite(Storage& storage, const WriteBackSource* holder, std::vector<Part>& parts);
+  Status WriteRows(Part& part, SortedBatch& batch);
+  Status Commit(SortedBatch& batch, const std::vector<Part>& parts);
+
+  const Options options_;
+  const StoreSession& session_;
+  RedoLog* const log_;
+
+  std::mutex flush_mutex_;  // held through a flush; guards what follows
+  std::vector<WriteBackSource*> sources_;
+  uint8_t flush_number_ = 0;
+
+  std::atomic<int64_t> dirty_bytes_{0};
+  std::atomic<int64_t> num_flushes_{0};
+
+  std::mutex wake_mutex_;  // guards stopping_
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  std::mutex thread_mutex_;  // guards thread_
+  std::thread thread_;
+};
+
+}  // namespace damo
+
+#endif  // DAMO_TABLE_WRITE_BACK_H_
