@@ -25,6 +25,7 @@ def lookup(
     dim: int,
     padding_key: int | None = None,
     missing: str = "initial",
+    training: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads the weights of rows.
 
@@ -35,12 +36,20 @@ def lookup(
         dim: weights per row; must be the table's.
         padding_key: a key in [0, 2**64) that reads as zeros and gets no gradient.
         missing: `"initial"` or `"zeros"`: what a key without a row reads as.
+        training: whether gradients are to follow. Rows are then brought into memory; else nothing there
+            changes.
 
     Returns:
         embeddings, float32 `keys.shape + [dim]`; and the probe, a float32 scalar 0.
     """
     embeddings, probe = _ops.damo_embedding_lookup(
-        table, keys, anchor, dim=dim, padding_key=_padding_attr(padding_key), missing=missing
+        table,
+        keys,
+        anchor,
+        dim=dim,
+        padding_key=_padding_attr(padding_key),
+        missing=missing,
+        training=training,
     )
     return embeddings, probe
 
@@ -87,6 +96,20 @@ def apply_gradients(
     )
 
 
+def prefetch(table: tf.Tensor, keys: tf.Tensor, *, padding_key: int | None = None) -> tf.Tensor:
+    """Brings the rows of keys into memory, for a lookup that is to come. Changes no value.
+
+    Args:
+        table: resource scalar, a table handle.
+        keys: int64 or uint64, any shape.
+        padding_key: a key in [0, 2**64) that is left out.
+
+    Returns:
+        `keys`; use it in their place, or TensorFlow does not run the op.
+    """
+    return _ops.damo_embedding_prefetch(table, keys, padding_key=_padding_attr(padding_key))
+
+
 def size(table: tf.Tensor) -> tf.Tensor:
     """The number of rows of a table, as an int64 scalar."""
     return _ops.damo_table_size(table)
@@ -123,5 +146,6 @@ def _lookup_gradient(
 
 
 tf.no_gradient("DamoEmbeddingApplyGradients")
+tf.no_gradient("DamoEmbeddingPrefetch")
 tf.no_gradient("DamoTableHandle")
 tf.no_gradient("DamoTableSize")

@@ -62,9 +62,13 @@ class Store:
         directory: path; created, with its parents, if absent. A directory with other content is refused.
         ttl_seconds: integer > 0. A row not updated for this many seconds reads as missing. `None`: rows
             never expire, or, where the directory is already open, whatever was asked for then.
-        memory_budget: bytes for RocksDB's caches and memtables together, at least 4 MiB. Default 1 GiB.
-        durability: what a finished step survives. `"wal"` (default): the death of the process. `"sync"`:
-            loss of power too; each step waits for the disk. `"checkpoint"`: neither; after a crash the
+        memory_budget: bytes, at least 4 MiB, for the rows kept in memory, for RocksDB's block cache and for
+            its memtables, all together. Rows that are used again and again should fit into half of it; any
+            table works in any budget, the slower the more of its rows have to come from the disk. Default
+            1 GiB.
+        durability: what a finished step survives. `"wal"` (default): the death of the process, through one
+            record per step in a redo log that lies in the directory. `"sync"`: loss of power too; each step
+            waits until the disk has its record. `"checkpoint"`: neither, there is no log; after a crash the
             store is as of some moment not before the last `flush`.
         read_only: open without the right to write, beside a writer in another process, and see the
             rows as of now. Default `False`.
@@ -176,12 +180,23 @@ class Store:
         """Figures about the store.
 
         Returns:
-            A dict: `directory`; `disk_bytes`, all files; `block_cache_hits` and `block_cache_misses`, data
-            blocks since opening; `block_cache_bytes` in use; and `groups`, group number to a dict of the
-            group's settings (`dim`, `optimizer`, `initializer`, `schedule`), `rows`, `bytes` (of keys and
-            rows), `step` (apply calls since the group was created), and, counted since opening, `lookups`
-            (distinct keys looked up), `missing` (of these, without a row), `updated`, `inserted`,
-            `skipped` (rows left alone because of a gradient that was not finite) and `expired`.
+            A dict:
+
+            * `directory`; `disk_bytes`, all files, which new rows reach with the next flush;
+            * `block_cache_hits` and `block_cache_misses`, data blocks since opening, and `block_cache_bytes`
+              in use;
+            * `cache_bytes`, memory of the rows kept there; `redo_bytes`, of the redo log on disk; `flushes`,
+              times that changed rows were written out since opening;
+            * `groups`, group number to a dict of:
+
+              * its settings: `dim`, `optimizer`, `initializer`, `schedule`;
+              * `rows`, `bytes` (of keys and rows), `step` (apply calls since the group was created);
+              * counted since opening: `lookups` (ids looked up, with repetitions, without padding), of these
+                `missing` (without a row), `cache_hits` (found in memory) and `cache_misses` (not);
+                `updated`, `inserted`, `skipped` (rows left alone because of a gradient that was not finite),
+                `expired`; `evicted`, rows that made room in memory for others;
+              * now: `cache_rows` in memory, some perhaps initial values of ids without a row; `dirty`, rows
+                newer than on disk.
         """
         return self._storage.stats()
 
@@ -272,7 +287,10 @@ class Store:
         )
 
     def flush(self) -> None:
-        """Returns when everything applied so far survives loss of power."""
+        """Writes out the rows that are newer than on disk; returns when they survive loss of power.
+
+        What a step survives without it: see `durability`. `close` and the background write rows out, too.
+        """
         self._storage.flush()
 
     def close(self) -> None:

@@ -213,6 +213,83 @@ def test_close_all_closes_every_store(tmp_path):
     damo.close_all()
 
 
+# ---- Rows in memory ----
+
+
+def cache_figures(storage, group=0):
+    figures = storage.stats()["groups"][group]
+    return {name: figures[name] for name in ("cache_hits", "cache_misses", "cache_rows", "dirty", "evicted")}
+
+
+@pytest.fixture
+def reopened(tmp_path):
+    """A store with rows 1 to 3 in group 0, opened anew: no row is in memory."""
+    with damo.PyStorage(tmp_path / "reopened") as opened:
+        make_embedding(opened).apply_gradients(keys_of(1, 2, 3), np.ones(3 * DIM, np.float32))
+    with damo.PyStorage(tmp_path / "reopened") as opened:
+        yield opened
+
+
+def test_a_lookup_finds_the_rows_that_were_prefetched(reopened):
+    embedding = make_embedding(reopened)
+    assert embedding.prefetch(keys_of(1, 2, 2, 9)) is None
+    assert cache_figures(reopened) == {
+        "cache_hits": 0,
+        "cache_misses": 0,
+        "cache_rows": 3,
+        "dirty": 0,
+        "evicted": 0,
+    }
+    np.testing.assert_array_equal(lookup(embedding, keys_of(1, 2, 9, 3, 3))[:, 0], [-1, -1, 0, -1, -1])
+    assert cache_figures(reopened) == {
+        "cache_hits": 3,
+        "cache_misses": 2,
+        "cache_rows": 4,
+        "dirty": 0,
+        "evicted": 0,
+    }
+    embedding.prefetch(keys_of())
+    assert reopened.size() == 3
+
+
+def test_lookups_of_a_storage_leave_no_row_in_memory_and_those_of_an_embedding_do(reopened):
+    weights = np.empty(2 * DIM, np.float32)
+    reopened.lookup(0, keys_of(1, 9), weights)
+    assert cache_figures(reopened) == {
+        "cache_hits": 0,
+        "cache_misses": 2,
+        "cache_rows": 0,
+        "dirty": 0,
+        "evicted": 0,
+    }
+    embedding = make_embedding(reopened)
+    lookup(embedding, keys_of(1, 9))
+    assert cache_figures(reopened)["cache_rows"] == 2
+    embedding.apply_gradients(keys_of(1), np.ones(DIM, np.float32))
+    assert cache_figures(reopened)["dirty"] == 1
+    reopened.flush()
+    assert cache_figures(reopened)["dirty"] == 0
+
+
+def test_without_a_row_cache_no_row_is_in_memory_and_the_values_are_the_same(tmp_path):
+    rows = []
+    for row_cache in (True, False):
+        with damo.PyStorage(tmp_path / str(row_cache), row_cache=row_cache) as storage:
+            embedding = make_embedding(storage)
+            embedding.prefetch(keys_of(1))
+            embedding.apply_gradients(keys_of(1, 2), np.ones(2 * DIM, np.float32))
+            assert cache_figures(storage)["cache_rows"] == (2 if row_cache else 0)
+            rows.append(lookup(embedding, keys_of(1, 2, 3)))
+    np.testing.assert_array_equal(bits(rows[0]), bits(rows[1]))
+
+
+def test_a_store_is_not_shared_by_those_with_and_without_a_row_cache(tmp_path):
+    with damo.PyStorage(tmp_path, row_cache=False):
+        damo.PyStorage(tmp_path)  # asks for neither
+        with pytest.raises(ValueError, match="with row_cache=false, asked for row_cache=true"):
+            damo.PyStorage(tmp_path, row_cache=True)
+
+
 # ---- Arrays ----
 
 RULE = "must be a one-dimensional contiguous NumPy array of dtype"
@@ -255,11 +332,12 @@ WRONG_FLOATS = {
 }
 
 
-@pytest.mark.parametrize("method", ["lookup", "apply_gradients"])
+@pytest.mark.parametrize("method", ["lookup", "apply_gradients", "prefetch"])
 @pytest.mark.parametrize(("keys", "exception", "message"), WRONG_KEYS.values(), ids=WRONG_KEYS)
 def test_keys_are_never_converted(embedding, storage, method, keys, exception, message):
+    floats = () if method == "prefetch" else (FLOATS.copy(),)
     with pytest.raises(exception) as caught:
-        getattr(embedding, method)(keys, FLOATS.copy())
+        getattr(embedding, method)(keys, *floats)
     assert str(caught.value) == message
     assert storage.stats()["groups"][0]["step"] == 0
 

@@ -199,6 +199,28 @@ def test_a_batch_for_many_threads_equals_the_oracle(optimizer, store, rng):
     np.testing.assert_array_equal(bits(lookup(embedding, everything)), bits(oracle.lookup(everything)))
 
 
+@pytest.mark.parametrize("durability", ["wal", "checkpoint"])
+def test_batches_larger_than_the_memory_budget_equal_the_oracle(tmp_path, rng, durability):
+    budget = 4 << 20
+    oracle = OracleTable(64, optimizer="adam", initializer="random_normal")
+    with damo_tf.Store(tmp_path / "store", memory_budget=budget, durability=durability) as store:
+        embedding = make_embedding(store, oracle)
+        for _ in range(3):
+            keys = rng.integers(0, 9000, 12_000).astype(np.uint64)
+            gradients = rng.standard_normal((keys.size, 64), np.float32)
+            embedding.prefetch(keys)
+            np.testing.assert_array_equal(bits(lookup(embedding, keys)), bits(oracle.lookup(keys)))
+            embedding.apply_gradients(keys, gradients.reshape(-1))
+            oracle.apply_gradients(keys, gradients)
+            stats = store.stats()
+            assert stats["cache_bytes"] + stats["block_cache_bytes"] <= budget
+        assert stats["groups"][0]["bytes"] > budget  # at each moment most rows were on the disk only
+        assert stats["groups"][0]["evicted"] > 0
+        assert_rows_equal(store, oracle)
+    with damo_tf.Store(tmp_path / "store") as store:
+        assert_rows_equal(store, oracle)
+
+
 def test_duplicates_are_summed_in_order_of_occurrence(store):
     oracle = OracleTable(1, optimizer={"name": "sgd", "gamma": 1.0}, initializer="zeros")
     embedding = make_embedding(store, oracle)
@@ -219,19 +241,25 @@ TRAIN = """
 import hashlib, os, sys
 import numpy as np
 
-directory, memory_budget, durability, num_cpus, steps_per_opening = sys.argv[1:]
+directory, memory_budget, durability, num_cpus, steps_per_opening, row_cache = sys.argv[1:]
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(num_cpus)])
 
 import damo
 
 for first in range(0, STEPS, int(steps_per_opening)):
-    storage = damo.PyStorage(directory, memory_budget=int(memory_budget), durability=durability, seed=5)
+    storage = damo.PyStorage(
+        directory,
+        memory_budget=int(memory_budget),
+        durability=durability,
+        seed=5,
+        row_cache=row_cache == "True",
+    )
     embedding = damo.PyEmbedding(
         storage, damo.PyOptimizer({"name": "adam"}), damo.PyInitializer({"name": "random_normal"}), DIM, 3
     )
     for step in range(first, min(first + int(steps_per_opening), STEPS)):
         rng = np.random.default_rng(step)
-        keys = rng.integers(0, NUM_KEYS, BATCH).astype(np.uint64)
+        keys = (NUM_KEYS * rng.random(BATCH) ** 2).astype(np.uint64)
         embedding.apply_gradients(keys, rng.standard_normal(BATCH * DIM, np.float32))
     if first + int(steps_per_opening) < STEPS:
         storage.close()
@@ -244,7 +272,9 @@ for key in range(NUM_KEYS):
         digest.update(row["weights"].tobytes() + row["slots"]["m"].tobytes() + row["slots"]["v"].tobytes())
 print(storage.stats()["groups"][3]["step"], digest.hexdigest())
 """
-SIZES = {"STEPS": 12, "DIM": 6, "BATCH": 3000, "NUM_KEYS": 2500}
+# Rows of 32 + 3 * 4 * 64 bytes: some 12 MB, several times the smallest budget and a part of the others. A few
+# keys come in every batch, most in one or two.
+SIZES = {"STEPS": 12, "DIM": 64, "BATCH": 3000, "NUM_KEYS": 20_000}
 MANY_CPUS = 64  # all there are
 
 
@@ -254,7 +284,7 @@ def expected_training() -> str:
     oracle = OracleTable(SIZES["DIM"], optimizer="adam", initializer="random_normal", seed=5, group=3)
     for step in range(SIZES["STEPS"]):
         rng = np.random.default_rng(step)
-        keys = rng.integers(0, SIZES["NUM_KEYS"], SIZES["BATCH"])
+        keys = (SIZES["NUM_KEYS"] * rng.random(SIZES["BATCH"]) ** 2).astype(np.uint64)
         oracle.apply_gradients(keys, rng.standard_normal((SIZES["BATCH"], SIZES["DIM"]), np.float32))
     digest = hashlib.sha256()
     for key in range(SIZES["NUM_KEYS"]):
@@ -266,23 +296,35 @@ def expected_training() -> str:
 
 
 @pytest.mark.parametrize(
-    ("memory_budget", "durability", "num_cpus", "steps_per_opening"),
+    ("memory_budget", "durability", "num_cpus", "steps_per_opening", "row_cache"),
     [
-        (1 << 30, "wal", MANY_CPUS, SIZES["STEPS"]),
-        (4 << 20, "wal", MANY_CPUS, SIZES["STEPS"]),
-        (1 << 30, "wal", 1, SIZES["STEPS"]),
-        (1 << 30, "wal", MANY_CPUS, 1),
-        (1 << 30, "sync", MANY_CPUS, SIZES["STEPS"]),
-        (1 << 30, "checkpoint", MANY_CPUS, SIZES["STEPS"]),
-        (4 << 20, "checkpoint", 1, 5),
+        (1 << 30, "wal", MANY_CPUS, SIZES["STEPS"], True),
+        (64 << 20, "wal", MANY_CPUS, SIZES["STEPS"], True),
+        (4 << 20, "wal", MANY_CPUS, SIZES["STEPS"], True),
+        (4 << 20, "wal", 1, SIZES["STEPS"], True),
+        (1 << 30, "wal", 1, SIZES["STEPS"], True),
+        (1 << 30, "wal", MANY_CPUS, 1, True),
+        (4 << 20, "wal", MANY_CPUS, 1, True),
+        (1 << 30, "sync", MANY_CPUS, SIZES["STEPS"], True),
+        (1 << 30, "checkpoint", MANY_CPUS, SIZES["STEPS"], True),
+        (4 << 20, "checkpoint", 1, 5, True),
+        (64 << 20, "wal", MANY_CPUS, SIZES["STEPS"], False),
+        (4 << 20, "wal", 1, 5, False),
     ],
 )
 def test_training_is_the_same_under_all_settings(
-    tmp_path: Path, run_python, expected_training, memory_budget, durability, num_cpus, steps_per_opening
+    tmp_path: Path,
+    run_python,
+    expected_training,
+    memory_budget,
+    durability,
+    num_cpus,
+    steps_per_opening,
+    row_cache,
 ):
     program = "\n".join(f"{name} = {value}" for name, value in SIZES.items()) + TRAIN
-    output = run_python(program, tmp_path / "store", memory_budget, durability, num_cpus, steps_per_opening)
-    assert output == expected_training
+    settings = (memory_budget, durability, num_cpus, steps_per_opening, row_cache)
+    assert run_python(program, tmp_path / "store", *settings) == expected_training
 
 
 def test_every_algorithm_of_the_oracles_is_tested():

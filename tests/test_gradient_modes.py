@@ -448,6 +448,36 @@ def test_frozen_rows_stay_as_they_are(store, batches, use):
     assert step_of(store) == len(batches)
 
 
+def memory_of(store) -> tuple:
+    figures = store.stats()["groups"][0]
+    return figures["cache_rows"], figures["dirty"], figures["evicted"]
+
+
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
+@pytest.mark.parametrize(
+    "use",
+    [
+        train_frozen_by_trainable,
+        train_frozen_by_trainable_of_model,
+        train_frozen_by_training_false,
+        train_frozen_by_frozen,
+        predict_and_evaluate,
+    ],
+)
+def test_lookups_outside_training_bring_no_row_into_memory(tmp_path, batches, use):
+    with damo_tf.Store(tmp_path / "store") as store:
+        tape_in_function(embedding(store), batches)
+    with damo_tf.Store(tmp_path / "store") as store:  # opened anew: no row is in memory
+        layer = embedding(store)
+        layer.build(None)
+        use(layer, batches)
+        assert store.stats()["groups"][0]["lookups"] > 0
+        assert memory_of(store) == (0, 0, 0)
+        layer.trainable = True
+        eager_tape(layer, batches)
+        assert memory_of(store)[:2] == (store.size(), store.size())
+
+
 def test_rows_train_again_after_frozen(store, batches):
     layer = embedding(store)
     with pytest.raises(ZeroDivisionError), layer.frozen():

@@ -87,6 +87,12 @@ def test_apply_gradients_refuses_shapes_that_cannot_fit_when_traced(handle, keys
         traced_shapes(lambda k, g: ops.apply_gradients(handle, k, g), *specs)
 
 
+@pytest.mark.parametrize("dtype", [tf.int64, tf.uint64])
+@pytest.mark.parametrize("keys", [[], [3], [0, 3], [None, 3], None])
+def test_prefetch_has_the_shape_of_keys(handle, keys, dtype):
+    assert traced_shapes(lambda k: ops.prefetch(handle, k), tf.TensorSpec(keys, dtype)) == [keys]
+
+
 def test_size_and_handle_are_scalars(store, handle):
     assert traced_shapes(lambda: ops.size(handle)) == [[]]
     assert traced_shapes(lambda: ops.table_handle(store.directory, 0)) == [[]]
@@ -101,9 +107,10 @@ def test_size_and_handle_are_scalars(store, handle):
         lambda handle, vector: lookup(handle, anchor=tf.zeros([1])),
         lambda handle, vector: ops.apply_gradients(vector, KEYS, tf.zeros([2, DIM])),
         lambda handle, vector: ops.apply_gradients(handle, KEYS, tf.zeros([2, DIM]), loss_scale=[1.0]),
+        lambda handle, vector: ops.prefetch(vector, KEYS),
         lambda handle, vector: ops.table_handle(["a", "b"], 0),
     ],
-    ids=["table", "anchor", "table of apply", "loss_scale", "directory"],
+    ids=["table", "anchor", "table of apply", "loss_scale", "table of prefetch", "directory"],
 )
 def test_scalars_are_checked_when_traced(handle, call):
     vector = tf.raw_ops.Pack(values=[handle, handle], axis=0)
@@ -188,6 +195,11 @@ def test_bad_input_is_an_invalid_argument(store, handle, function, call, text):
             ),
             "`padding_key` must hold at most one key. Received: 2",
         ),
+        (
+            lambda h: raw_ops.damo_embedding_prefetch(h, KEYS, padding_key=[1, 2]),
+            "`padding_key` must hold at most one key. Received: 2",
+        ),
+        (lambda h: ops.prefetch(h, tf.constant([1.0])), "attr 'Tkeys' of float is not in the list"),
         (lambda h: ops.size(ANCHOR), "expected to be a resource tensor"),
         (lambda h: ops.size(tf.raw_ops.Pack(values=[h], axis=0)[:0]), "Empty resource handle"),
     ],
@@ -206,8 +218,13 @@ def test_keys_of_too_many_dimensions_are_an_invalid_argument(handle):
 @EAGER_OR_FUNCTION
 @pytest.mark.parametrize(
     "use",
-    [lookup, ops.size, lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM]))],
-    ids=["lookup", "size", "apply"],
+    [
+        lookup,
+        ops.size,
+        lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM])),
+        lambda h: ops.prefetch(h, KEYS),
+    ],
+    ids=["lookup", "size", "apply", "prefetch"],
 )
 def test_handle_of_another_kind_is_an_invalid_argument(use, function):
     variable = tf.Variable(1.0)
@@ -239,8 +256,9 @@ def test_handle_of_a_directory_without_a_store_is_not_found_and_makes_none(tmp_p
         (lookup, "lookup in"),
         (lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM])), "apply gradients to"),
         (ops.size, "count the rows of"),
+        (lambda h: ops.prefetch(h, KEYS), "prefetch rows of"),
     ],
-    ids=["lookup", "apply", "size"],
+    ids=["lookup", "apply", "size", "prefetch"],
 )
 def test_closed_store_is_a_failed_precondition(store, handle, use, action, function):
     store.close()
@@ -317,6 +335,34 @@ def test_padding_key_of_the_full_range(store, handle, padding_key):
     ops.apply_gradients(handle, keys, tf.ones([2, DIM]), padding_key=padding_key)
     assert store.row(0, padding_key) is None
     assert store.size() == 1
+
+
+@EAGER_OR_FUNCTION
+@pytest.mark.parametrize("dtype", [tf.int64, tf.uint64])
+def test_prefetch_brings_rows_into_memory_and_returns_the_keys(tmp_path, function, dtype):
+    with damo_tf.Store(tmp_path) as store:
+        store.add_group(0, DIM, optimizer="sgd")
+        store.apply_gradients(0, [1, 2, 3], np.ones((3, DIM)))
+    with damo_tf.Store(tmp_path) as store:
+        handle = get_table(store.storage, 0).handle
+        keys = tf.constant([[1, 2], [2, 7]], dtype)
+        same = function(lambda k: ops.prefetch(handle, k, padding_key=7))(keys)
+        assert same.dtype == dtype
+        np.testing.assert_array_equal(same, keys)
+        function(lambda: ops.prefetch(handle, keys[:0]))()
+        lookup(handle, tf.constant([1, 2, 3], tf.int64), training=True)
+        figures = store.stats()["groups"][0]
+        assert (figures["cache_hits"], figures["cache_misses"], figures["cache_rows"]) == (2, 1, 3)
+        assert store.size() == 3
+
+
+def test_only_a_lookup_for_training_brings_rows_into_memory(tmp_path):
+    with damo_tf.Store(tmp_path) as store:
+        store.add_group(0, DIM)
+        handle = get_table(store.storage, 0).handle
+        for training, cached in [(False, 0), (True, 2)]:
+            lookup(handle, training=training)
+            assert store.stats()["groups"][0]["cache_rows"] == cached
 
 
 def test_gradient_goes_to_the_anchor_alone(handle):

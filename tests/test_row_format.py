@@ -126,6 +126,7 @@ def test_the_manifest_holds_format_seed_configs_and_states(tmp_path):
         ),
         b"state/003": pack_state(2, 3),
         b"state/255": pack_state(0, 0),
+        b"redo": bytes.fromhex("0200000000000000"),  # records 0 and 1 of the redo log are in the rows
     }
 
 

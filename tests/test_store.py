@@ -501,12 +501,17 @@ def test_size_and_stats_count_exactly(store):
             "rows": 3,
             "bytes": 3 * (9 + 32 + 3 * 4 * 4),  # key, header, weights and two slots
             "step": 3,
-            "lookups": 3,
+            "lookups": 4,
             "missing": 2,
             "updated": 4,
             "inserted": 3,
             "skipped": 1,
             "expired": 0,
+            "cache_hits": 2,
+            "cache_misses": 2,
+            "cache_rows": 3,
+            "dirty": 3,
+            "evicted": 0,
         },
         7: {
             "dim": 1,
@@ -522,12 +527,76 @@ def test_size_and_stats_count_exactly(store):
             "inserted": 1,
             "skipped": 0,
             "expired": 0,
+            "cache_hits": 0,
+            "cache_misses": 0,
+            "cache_rows": 1,
+            "dirty": 1,
+            "evicted": 0,
         },
     }
     assert stats["directory"] == store.directory
     assert stats["disk_bytes"] > 0
-    assert {"block_cache_hits", "block_cache_misses", "block_cache_bytes"} < stats.keys()
+    assert stats.keys() == {
+        "directory",
+        "disk_bytes",
+        "block_cache_hits",
+        "block_cache_misses",
+        "block_cache_bytes",
+        "cache_bytes",
+        "redo_bytes",
+        "flushes",
+        "groups",
+    }
     assert (store.size(0), store.size(7), store.size()) == (3, 1, 4)
+
+
+def test_stats_tell_what_waits_for_a_flush_and_what_flushes_did(sgd_store):
+    assert sgd_store.stats()["groups"][0]["dirty"] == 0
+    sgd_store.apply_gradients(0, range(1000), np.ones((1000, DIM)))
+    before = sgd_store.stats()
+    assert before["groups"][0]["dirty"] == 1000
+    assert before["redo_bytes"] > 1000 * DIM * 4  # the gradients, at least
+    assert before["cache_bytes"] >= 1000 * (32 + DIM * 4)
+    sgd_store.flush()
+    after = sgd_store.stats()
+    assert after["flushes"] == before["flushes"] + 1
+    assert after["redo_bytes"] < before["redo_bytes"]
+    group = after["groups"][0]
+    assert (group["dirty"], group["cache_rows"], group["evicted"]) == (0, 1000, 0)  # flushed rows stay
+    assert after["disk_bytes"] > 1000 * (9 + 32 + DIM * 4)
+
+
+def test_lookups_and_missing_keys_are_counted_with_repetitions(sgd_store):
+    sgd_store.apply_gradients(0, [1], ONES)
+    sgd_store.lookup(0, [1, 1, 2, 2, 2])
+    group = sgd_store.stats()["groups"][0]
+    counts = {name: group[name] for name in ("lookups", "missing", "cache_hits", "cache_misses")}
+    assert counts == {"lookups": 5, "missing": 3, "cache_hits": 2, "cache_misses": 3}
+
+
+def memory_of(store: damo_tf.Store, group: int = 0) -> tuple:
+    """What a group holds in memory and has pushed out."""
+    figures = store.stats()["groups"][group]
+    return figures["cache_rows"], figures["dirty"], figures["evicted"]
+
+
+def test_reads_leave_what_is_in_memory_alone(tmp_path):
+    keys = np.arange(40_000)
+    with damo_tf.Store(tmp_path / "store", memory_budget=4 << 20) as store:
+        store.add_group(0, 16, optimizer="adam")
+        for first in range(0, keys.size, 2000):
+            store.apply_gradients(0, keys[first : first + 2000], np.ones((2000, 16)))
+        store.flush()
+        before = memory_of(store)
+        assert 0 < before[0] < keys.size / 2  # most rows are on the disk only
+        assert before[2] > 0
+        expected = store.lookup(0, keys)
+        np.testing.assert_array_equal(store.lookup(0, keys[::-1]), expected[::-1])
+        for key in range(0, keys.size, 997):
+            np.testing.assert_array_equal(store.row(0, key).weights, expected[key])
+        store.lookup(0, keys + keys.size)  # have no rows
+        assert store.size() == keys.size
+        assert memory_of(store) == before
 
 
 def test_counts_since_opening_start_afresh_and_rows_and_steps_do_not(tmp_path):

@@ -65,6 +65,7 @@ class EmbeddingLookupOp final : public OpKernel {
     std::string missing;
     OP_REQUIRES_OK(ctx, ctx->GetAttr("missing", &missing));
     options_.missing = missing == "zeros" ? MissingRow::kZeros : MissingRow::kInitial;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("training", &options_.training));
     const auto padding_key = PaddingKeyAttr(ctx);
     OP_REQUIRES_OK(ctx, padding_key.status());
     options_.padding_key = *padding_key;
@@ -155,12 +156,38 @@ class EmbeddingApplyGradientsOp final : public OpKernel {
   std::optional<uint64_t> padding_key_;
 };
 
-#define DAMO_REGISTER_EMBEDDING_KERNELS(Key)                                                           \
-  REGISTER_KERNEL_BUILDER(Name("DamoEmbeddingLookup").Device(DEVICE_CPU).TypeConstraint<Key>("Tkeys"), \
-                          EmbeddingLookupOp<Key>);                                                     \
-  REGISTER_KERNEL_BUILDER(                                                                             \
-      Name("DamoEmbeddingApplyGradients").Device(DEVICE_CPU).TypeConstraint<Key>("Tkeys"),             \
-      EmbeddingApplyGradientsOp<Key>)
+template <typename Key>
+class EmbeddingPrefetchOp final : public OpKernel {
+ public:
+  explicit EmbeddingPrefetchOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
+    const auto padding_key = PaddingKeyAttr(ctx);
+    OP_REQUIRES_OK(ctx, padding_key.status());
+    padding_key_ = *padding_key;
+  }
+
+  void Compute(OpKernelContext* ctx) override {
+    RunKernel(ctx, [&]() -> absl::Status {
+      TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
+      const Tensor& keys = ctx->input(1);
+      DeviceExecutor executor(ctx);
+      const Status status = resource->table().Prefetch(KeySpan<Key>(keys), padding_key_, executor);
+      if (status.ok()) ctx->set_output(0, keys);
+      return ToAbslStatus(status);
+    });
+  }
+
+ private:
+  std::optional<uint64_t> padding_key_;
+};
+
+#define DAMO_REGISTER_EMBEDDING_KERNELS(Key)                                                             \
+  REGISTER_KERNEL_BUILDER(Name("DamoEmbeddingLookup").Device(DEVICE_CPU).TypeConstraint<Key>("Tkeys"),   \
+                          EmbeddingLookupOp<Key>);                                                       \
+  REGISTER_KERNEL_BUILDER(                                                                               \
+      Name("DamoEmbeddingApplyGradients").Device(DEVICE_CPU).TypeConstraint<Key>("Tkeys"),               \
+      EmbeddingApplyGradientsOp<Key>);                                                                   \
+  REGISTER_KERNEL_BUILDER(Name("DamoEmbeddingPrefetch").Device(DEVICE_CPU).TypeConstraint<Key>("Tkeys"), \
+                          EmbeddingPrefetchOp<Key>)
 
 DAMO_REGISTER_EMBEDDING_KERNELS(int64_t);
 DAMO_REGISTER_EMBEDDING_KERNELS(uint64_t);

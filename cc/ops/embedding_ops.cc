@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ops on rows. Both are stateful: TensorFlow must neither merge nor drop nor reorder them.
+// Ops on rows. All are stateful: TensorFlow must neither merge nor drop nor reorder them.
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -20,6 +20,7 @@ REGISTER_OP("DamoEmbeddingLookup")
     .Attr("dim: int >= 1")
     .Attr("padding_key: list(int) = []")
     .Attr("missing: {'initial', 'zeros'} = 'initial'")
+    .Attr("training: bool = false")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* context) -> absl::Status {
       ShapeHandle unused;
@@ -47,6 +48,7 @@ probe: Scalar, 0. Added to the loss, its gradient tells the factor that the loss
 dim: Weights per row; must be the table's.
 padding_key: At most one key, as int64 bits; it reads as zeros and gets no gradient.
 missing: What a key without a row reads as: the value its first update starts from, or zeros.
+training: Whether gradients are to follow. Rows are then brought into memory; else nothing there changes.
 )doc");
 
 REGISTER_OP("DamoEmbeddingApplyGradients")
@@ -78,6 +80,31 @@ loss_scale: Scalar. Gradients are multiplied by its reciprocal; 0 stands for 1.
 token: Scalar, 0; NaN if `loss_scale` is not 1 and a gradient was not finite, so that a loss-scaling optimizer sees
   the overflow. Rows with such gradients are left alone.
 padding_key: At most one key, as int64 bits, that is left out.
+)doc");
+
+REGISTER_OP("DamoEmbeddingPrefetch")
+    .Input("table: resource")
+    .Input("keys: Tkeys")
+    .Output("same_keys: Tkeys")
+    .Attr("Tkeys: {int64, uint64}")
+    .Attr("padding_key: list(int) = []")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* context) -> absl::Status {
+      ShapeHandle unused;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &unused));
+      context->set_output(0, context->input(1));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Brings the rows of keys into memory, so that a lookup or apply that follows need not read the disk.
+
+Changes no value that is read or trained, now or later. For use in an input pipeline, while the model trains on
+earlier batches.
+
+table: Scalar. Handle to the table.
+keys: Any shape. The bits of uint64 keys.
+same_keys: `keys`. Whoever uses it instead makes TensorFlow run the op.
+padding_key: At most one key, as int64 bits, that has no row.
 )doc");
 
 }  // namespace damo::ops

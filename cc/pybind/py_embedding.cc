@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pybind/py_embedding.h"
 
+#include <optional>
+
+#include "pybind/gil_release.h"
+#include "pybind/py_arrays.h"
 #include "pybind/py_status.h"
 
 namespace damo::python {
@@ -28,7 +32,18 @@ PyEmbedding::PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer,
       table_(storage.AddGroup(MakeConfig(optimizer, initializer, dimension, group))) {}
 
 void PyEmbedding::Lookup(const py::object& keys, const py::object& weights) const {
-  LookupArrays(*table_, keys, weights, LookupOptions());
+  LookupOptions options;
+  options.training = true;  // who must not disturb training reads through PyStorage
+  LookupArrays(*table_, keys, weights, options);
+}
+
+void PyEmbedding::Prefetch(const py::object& keys_object) const {
+  const Span<const uint64_t> keys = KeysArgument("keys", keys_object);
+  const Status status = [&] {
+    const GilRelease gil_release;
+    return table_->Prefetch(keys, /*padding_key=*/std::nullopt, ModuleExecutor());
+  }();
+  ThrowIfError(status);
 }
 
 void PyEmbedding::ApplyGradients(const py::object& keys, const py::object& gradients) {
@@ -51,10 +66,16 @@ void DefineEmbedding(py::module_& module) {
            py::arg("storage"), py::arg("optimizer"), py::arg("initializer"), py::arg("dimension"),
            py::arg("group") = 0)
       .def("lookup", &PyEmbedding::Lookup, py::arg("keys"), py::arg("weights"),
-           "Fills `weights` with the rows of `keys`; a key without a row reads as its initial value.\n\n"
+           "Fills `weights` with the rows of `keys`; a key without a row reads as its initial value. Rows\n"
+           "that are not in memory are brought there, for an apply_gradients that is to follow.\n\n"
            "Args:\n"
            "    keys: uint64 [n].\n"
            "    weights: float32 [n * dimension], filled in place.")
+      .def("prefetch", &PyEmbedding::Prefetch, py::arg("keys"),
+           "Brings the rows of `keys` into memory, as far as there is room, for a lookup or apply_gradients\n"
+           "that is to follow. Changes no value. For a thread beside the one that trains.\n\n"
+           "Args:\n"
+           "    keys: uint64 [n].")
       .def("apply_gradients", &PyEmbedding::ApplyGradients, py::arg("keys"), py::arg("gradients"),
            "Takes one optimizer step on each distinct key; gradients of equal keys are summed first.\n\n"
            "Args:\n"

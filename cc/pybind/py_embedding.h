@@ -29,6 +29,7 @@ class PyEmbedding {
   PyEmbedding(PyEmbedding&&) = default;
 
   void Lookup(const pybind11::object& keys, const pybind11::object& weights) const;
+  void Prefetch(const pybind11::object& keys) const;
   void ApplyGradients(const pybind11::object& keys, const pybind11::object& gradients);
   int64_t dimension() const { return table_->dim(); }
   int group() const { return table_->group(); }

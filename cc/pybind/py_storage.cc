@@ -27,7 +27,8 @@ MissingRow MissingArgument(const std::string& missing) {
 
 PyStorage OpenStorage(const std::filesystem::path& directory, std::optional<int64_t> ttl_seconds,
                       std::optional<int64_t> memory_budget, const std::optional<std::string>& durability,
-                      std::optional<bool> read_only, std::optional<uint64_t> seed, bool create_if_missing) {
+                      std::optional<bool> read_only, std::optional<uint64_t> seed, bool create_if_missing,
+                      std::optional<bool> row_cache) {
   StoreOptions options;
   options.ttl_seconds = ttl_seconds;
   options.memory_budget = memory_budget;
@@ -35,6 +36,7 @@ PyStorage OpenStorage(const std::filesystem::path& directory, std::optional<int6
   options.read_only = read_only;
   options.seed = seed;
   options.create_if_missing = create_if_missing;
+  options.row_cache = row_cache;
   return PyStorage(directory.string(), options);
 }
 
@@ -74,6 +76,11 @@ py::dict GroupDict(const GroupStats& group) {
   dict["inserted"] = group.counters.inserted_rows;
   dict["skipped"] = group.counters.skipped_rows;
   dict["expired"] = group.counters.expired_rows;
+  dict["cache_hits"] = group.counters.lookup_keys - group.counters.cache_misses;
+  dict["cache_misses"] = group.counters.cache_misses;
+  dict["cache_rows"] = group.memory.num_rows;
+  dict["dirty"] = group.memory.num_dirty;
+  dict["evicted"] = group.memory.num_evicted;
   return dict;
 }
 
@@ -91,6 +98,9 @@ py::dict Stats(const PyStorage& self) {
   dict["block_cache_hits"] = stats.storage.block_cache_hits;
   dict["block_cache_misses"] = stats.storage.block_cache_misses;
   dict["block_cache_bytes"] = stats.storage.block_cache_bytes;
+  dict["cache_bytes"] = stats.cache_bytes;
+  dict["redo_bytes"] = stats.redo_bytes;
+  dict["flushes"] = stats.num_flushes;
   dict["groups"] = groups;
   return dict;
 }
@@ -149,7 +159,8 @@ py::object GetRow(const PyStorage& self, int64_t group, uint64_t key) {
 
 void Lookup(const PyStorage& self, int64_t group, const py::object& keys, const py::object& weights,
             std::optional<uint64_t> padding_key, const std::string& missing) {
-  LookupArrays(*TableOf(self, group), keys, weights, {padding_key, MissingArgument(missing)});
+  LookupArrays(*TableOf(self, group), keys, weights,
+               {padding_key, MissingArgument(missing), /*training=*/false});
 }
 
 void ApplyGradients(const PyStorage& self, int64_t group, const py::object& keys, const py::object& gradients,
@@ -193,6 +204,8 @@ Args:
     read_only: open beside a writer in another process. Default False.
     seed: seed of initial values, fixed when the store is created. Default: the store's own, else 0.
     create_if_missing: whether an absent or empty directory becomes a new store. Default True.
+    row_cache: False: every call reads and writes RocksDB; slow, and simple: what tests and benchmarks compare
+        the engine with. Default True.
 
 Raises:
     ValueError: an argument breaks its rule, or disagrees with the store.
@@ -249,7 +262,7 @@ void DefineStorage(py::module_& module) {
       .def(py::init(&OpenStorage), py::arg("directory"), py::arg("ttl_seconds") = py::none(), py::kw_only(),
            py::arg("memory_budget") = py::none(), py::arg("durability") = py::none(),
            py::arg("read_only") = py::none(), py::arg("seed") = py::none(),
-           py::arg("create_if_missing") = true)
+           py::arg("create_if_missing") = true, py::arg("row_cache") = py::none())
       .def_property_readonly(
           "directory", [](const PyStorage& self) { return self.store()->directory(); },
           "Canonical path of the store.")

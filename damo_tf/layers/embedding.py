@@ -19,6 +19,7 @@ from damo_tf._arguments import (
     check_path,
     check_positive,
 )
+from damo_tf._ids import as_keys, as_one_vector, check_ids
 from damo_tf.store import Store
 from damo_tf.table import Table, get_table
 
@@ -150,10 +151,17 @@ class Embedding(keras.layers.Layer):
         finally:
             self._frozen_depth -= 1
 
+    def open_table(self) -> Table:
+        """The group's table, opened now if it is not open yet; what `build` does apart from its weights.
+
+        The same object for everyone while the store stays open; an internal one, for `damo_tf.ops`.
+        """
+        self.store.add_group(self.group, self.dim, initializer=self.initializer, optimizer=self.optimizer)
+        return get_table(self.store.storage, self.group)
+
     def build(self, input_shape: Any) -> None:
         """Opens the table and makes the anchor."""
-        self.store.add_group(self.group, self.dim, initializer=self.initializer, optimizer=self.optimizer)
-        self._table: Table = get_table(self.store.storage, self.group)
+        self._table = self.open_table()
         # Trainable, or tapes would not ask for its gradient; its value is 0 for ever. See damo_tf/ops.py.
         self.anchor = self.add_weight(
             name="anchor",
@@ -168,7 +176,7 @@ class Embedding(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Looks up the rows of `inputs`; see the class."""
         trains = self.trainable and training is not False and self._frozen_depth == 0
-        keys = [_as_keys(ids) for ids in tf.nest.flatten(inputs)]
+        keys = [as_keys(ids) for ids in tf.nest.flatten(inputs)]
         if not keys:
             raise ValueError(f"`inputs` must hold at least one tensor of ids. Received: inputs={inputs!r}")
         together = len(keys) > 1
@@ -188,7 +196,7 @@ class Embedding(keras.layers.Layer):
         """The outputs as `keras.KerasTensor`s."""
         specs = []
         for ids in tf.nest.flatten(inputs):
-            _check_ids(ids)
+            check_ids(ids)
             specs.append(keras.KerasTensor((*ids.shape, self.dim), self.compute_dtype))
         return tf.nest.pack_sequence_as(inputs, specs)
 
@@ -223,6 +231,7 @@ class Embedding(keras.layers.Layer):
             dim=self.dim,
             padding_key=self.padding_key,
             missing=self.missing,
+            training=trains,
         )
         if trains and self._loss_scale is None:
             self.add_loss(probe)
@@ -233,9 +242,8 @@ class Embedding(keras.layers.Layer):
 
     def _lookup_together(self, keys: list[tf.Tensor], trains: bool) -> list[tf.Tensor]:
         """Looks up several features with one op, so that an id in two of them takes one step."""
-        flat = [tf.reshape(_as_int64(k), [-1]) for k in keys]
-        rows = self._lookup(tf.concat(flat, axis=0), trains)
-        parts = tf.split(rows, [tf.size(k) for k in flat], num=len(flat))
+        rows = self._lookup(as_one_vector(keys), trains)
+        parts = tf.split(rows, [tf.size(k) for k in keys], num=len(keys))
         return [self._with_shape_of(k, part) for k, part in zip(keys, parts, strict=True)]
 
     def _with_shape_of(self, keys: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -266,37 +274,6 @@ class Embedding(keras.layers.Layer):
 #: Tables looked up for training in each traced graph; and those warned of.
 _tables_by_graph: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Table]] = weakref.WeakKeyDictionary()
 _warned_tables: weakref.WeakSet[Table] = weakref.WeakSet()
-
-
-class IdsDtypeError(TypeError, NotImplementedError):
-    """Ids that are not integers.
-
-    A `Sequential` model that begins with this layer, and not with a `keras.Input`, first tries itself on
-    an input of the layer's own dtype, a float. NotImplementedError tells it to wait for real ids.
-    """
-
-    __init__ = Exception.__init__  # what autograph looks for, to raise the same type out of a tf.function
-
-
-def _check_ids(ids: Any) -> None:
-    if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or (
-        isinstance(ids, keras.KerasTensor) and (ids.sparse or ids.ragged)
-    ):
-        raise TypeError(f"ids must be a dense tensor. Received: {ids!r}")
-    dtype = keras.backend.standardize_dtype(ids.dtype)
-    if "int" not in dtype:
-        raise IdsDtypeError(f"ids must be integers; floats cannot hold 64 bits. Received dtype: {dtype}")
-
-
-def _as_keys(ids: Any) -> tf.Tensor:
-    """Ids as int64 or uint64, bits unchanged."""
-    ids = ids if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) else tf.convert_to_tensor(ids)
-    _check_ids(ids)
-    return ids if ids.dtype in (tf.int64, tf.uint64) else tf.cast(ids, tf.int64)
-
-
-def _as_int64(keys: tf.Tensor) -> tf.Tensor:
-    return tf.bitcast(keys, tf.int64) if keys.dtype == tf.uint64 else keys
 
 
 def _is_shape(value: Any) -> bool:
