@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks run: every workload, at sizes that say nothing about speed. No time is asserted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import CONTENDERS, WORKLOADS
+from benchmarks.bench import TINY, Bench
+from benchmarks.command import Options, Run, parser, sizes_of
+from benchmarks.contenders import Settings
+from benchmarks.ids import Streams, scatter
+from benchmarks.launcher import ProcessLauncher, WorkerError, run
+from benchmarks.results import Section, Target, faster, share_of
+from benchmarks.timing import Measurement, Plan, take_turns
+from benchmarks.worker import Session
+from benchmarks.workloads import costs
+
+#: `engine` is a program of its own that only `make bench` builds; `costs` kills some of its workers.
+IN_PROCESS = [name for name in WORKLOADS if name not in ("engine", "costs")]
+
+
+class SessionWorker:
+    """A contender in this process."""
+
+    def __init__(self, contender: str, settings: Settings) -> None:
+        self._session = Session(contender, settings)
+
+    def call(self, command: str, **arguments: object) -> dict[str, float]:
+        return self._session.handle(command, **arguments)
+
+    def kill(self) -> None:
+        raise AssertionError("would kill the tests")
+
+
+def launch_here(contender: str, settings: Settings, *, threads: int | None = None) -> SessionWorker:
+    return SessionWorker(contender, settings)
+
+
+class RecordingWorker:
+    """Takes no steps, but writes down what it is told."""
+
+    def __init__(self, name: str, log: list[tuple[object, ...]]) -> None:
+        self._name = name
+        self._log = log
+
+    def call(self, command: str, **arguments: object) -> dict[str, float]:
+        self._log.append((self._name, command, arguments.get("first"), arguments.get("count")))
+        return {"seconds": 3.0 if command == "run" else 1.0}
+
+    def kill(self) -> None:
+        raise AssertionError("is not a process")
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[ProcessLauncher]:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    with ProcessLauncher(logs) as launcher:
+        yield launcher
+
+
+@pytest.mark.parametrize("workload", IN_PROCESS)
+def test_workload_measures_every_contender(tmp_path, workload):
+    sections = WORKLOADS[workload](Bench(tmp_path, launch_here, TINY, CONTENDERS))
+
+    assert sections
+    for section in sections:
+        assert section.times or section.figures
+        assert all(time.low > 0 for time in section.times.values())
+
+
+def test_store_opens_after_each_kill(tmp_path, launch):
+    opened = costs.crashes(Bench(tmp_path, launch, TINY, CONTENDERS))
+
+    assert [name.split(",")[0] for name in opened] == ["0 steps", "2 steps"]
+
+
+@pytest.mark.parametrize("measure", [costs.bytes_of_rows, costs.threads, costs.prefetch])
+def test_other_costs_are_told(tmp_path, measure):
+    for section in measure(Bench(tmp_path, launch_here, TINY, CONTENDERS)):
+        assert section.times or section.figures
+
+
+def test_command_writes_a_page_and_plots(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--tiny"])
+    options = parser("", ["curve"]).parse_args(
+        ["--tiny", "--results", str(tmp_path / "results"), "--folder", str(tmp_path)], Options()
+    )
+    times = {"damo_tf": Measurement((0.002, 0.001, 0.004)), "other": Measurement((0.004, 0.004, 0.004))}
+    section = Section(
+        "steps", times, 10, "damo_tf", faster(times, "damo_tf", "other", 3), curves={"curve": [(1, 2.0)]}
+    )
+
+    Run("bench", "A title", {"curve": lambda bench: [section]}, None, {"peer": "1.0"})(options, launch_here)
+
+    page = (tmp_path / "results" / "bench.md").read_text()
+    assert "| steps    | damo_tf: times as fast as other | 2.00     | >= 3   | no  |" in page
+    assert "| damo_tf   | 2.0               | 1.0 to 4.0 | 5,000 | 1.00      |" in page
+    assert "| peer" in page
+    assert sorted(path.name for path in (tmp_path / "results").glob("*.png")) == [
+        "bench-table-size.png",
+        "bench.png",
+    ]
+    assert not list(tmp_path.glob("bench-*"))
+
+
+def test_contenders_take_turns_on_the_same_batches(tmp_path):
+    log: list[tuple[object, ...]] = []
+    ids = Streams(tmp_path).uniform(10, 9, 4)
+
+    times = take_turns(
+        {name: RecordingWorker(name, log) for name in "ab"}, {"a": ids, "b": ids}, Plan(1, 2, 2, first=3)
+    )
+
+    assert [entry for entry in log if entry[1] == "run"] == [
+        ("a", "run", 3, 1),
+        ("b", "run", 3, 1),
+        ("a", "run", 4, 2),
+        ("b", "run", 4, 2),
+        ("a", "run", 6, 2),
+        ("b", "run", 6, 2),
+    ]
+    assert times["a"].seconds == (1.5, 1.5)
+
+
+def test_settling_counts_where_it_is_asked_for(tmp_path):
+    ids = Streams(tmp_path).uniform(10, 9, 4)
+
+    times = take_turns({"a": RecordingWorker("a", [])}, {"a": ids}, Plan(0, 2, 1), count_settling=True)
+
+    assert times["a"].seconds == (2.0,)
+
+
+@pytest.mark.parametrize(
+    ("contender", "rows"), [("damo_layer", 40), ("damo_module", 40), ("plain_rocksdb", None)]
+)
+def test_contender_updates_the_row_of_every_distinct_id(tmp_path, contender, rows):
+    ids = Streams(tmp_path).consecutive(2, 20)
+    worker = SessionWorker(contender, Settings(directory=str(tmp_path / "store")))
+
+    run(worker, ids, 0, 2)
+
+    assert worker.call("figures").get("rows") == rows
+    worker.call("close")
+
+
+def test_layer_and_module_train_the_same_rows(tmp_path):
+    import damo_tf
+
+    ids = Streams(tmp_path).zipf(20, 3, 50)
+    for contender in ("damo_layer", "damo_module"):
+        worker = SessionWorker(contender, Settings(directory=str(tmp_path / contender)))
+        run(worker, ids, 0, 3)
+        worker.call("close")
+
+    with damo_tf.Store(tmp_path / "damo_layer") as first, damo_tf.Store(tmp_path / "damo_module") as second:
+        for key in scatter(np.arange(20)):
+            one, other = first.row(0, int(key)), second.row(0, int(key))
+            assert (one is None) == (other is None)
+            if one is not None and other is not None:
+                np.testing.assert_array_equal(one.weights, other.weights)
+
+
+def test_scattered_ranks_stay_distinct():
+    assert len(np.unique(scatter(np.arange(100_000)))) == 100_000
+
+
+def test_zipf_ids_are_the_same_each_time_and_favour_low_ranks(tmp_path):
+    first = np.load(Streams(tmp_path).zipf(1_000, 4, 5_000).path)
+    again = np.load(Streams(tmp_path).zipf(1_000, 4, 5_000).path)
+
+    np.testing.assert_array_equal(first, again)
+    assert first.min() >= 0 and first.max() < 1_000
+    assert np.bincount(first.ravel()).argmax() == 0
+
+
+def test_worker_that_cannot_start_says_why(launch, tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(WorkerError, match="file"):
+        launch("damo_module", Settings(directory=str(tmp_path / "file"))).call("settle")
+
+
+def test_targets_know_which_way_is_better():
+    times = {"a": Measurement((1.0,)), "b": Measurement((2.0,))}
+
+    assert [target.met for target in faster(times, "a", "b", 2)] == [True]
+    assert [target.met for target in share_of(times, "b", "a", 1.9)] == [False]
+    assert faster(times, "a", "absent", 1) == []
+    assert Target("", 1.0, 1.0, True).met and Target("", 1.0, 1.0, False).met
+
+
+def test_sizes_follow_the_options():
+    options = parser("", ["hot"]).parse_args(
+        ["--quick", "--repetitions", "5", "--max-rows", "50000"], Options()
+    )
+
+    sizes = sizes_of(options)
+
+    assert sizes.plan.repetitions == 5
+    assert sizes.table_rows == (10_000, 50_000)
+    assert sizes.hot_rows == 50_000
+
+
+def test_table_is_markdown():
+    assert report.table(("a", "b"), [("1", "23")]).splitlines() == ["| a | b  |", "|---|----|", "| 1 | 23 |"]
