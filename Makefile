@@ -5,7 +5,8 @@
 #
 #   PYTHON=python3.12   the interpreter for .venv (3.11 or newer; read when .venv is made)
 #   JOBS=2              parallel compilations and tests; default: all cores
-#   DATA=... STORE=...  data and store of the demo; ARGS='--epochs 1' gives it any other option
+#   DATA=... STORE=...  data and store of the demo
+#   ARGS='--epochs 1'   any other option of demo, test-py, bench and bench-peers
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -13,6 +14,7 @@ SHELL := bash
 
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
+PEERS_PYTHON ?= $(PYTHON)
 DATA ?=
 STORE ?=
 ARGS ?=
@@ -26,6 +28,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export CTEST_PARALLEL_LEVEL := $(JOBS)
 
 CC_SOURCES := $(shell find cc -name '*.cc' -o -name '*.h')
+FORMATTED := $(CC_SOURCES) $(wildcard benchmarks/cc/*.cc)
 CORE_HEADERS := $(filter cc/damo/%.h,$(CC_SOURCES))
 CORE_SOURCES := $(filter-out %_test.cc,$(filter cc/damo/%.cc,$(CC_SOURCES)))
 BUILD_FILES := setup.py cc/CMakeLists.txt $(wildcard cc/damo/base/*.in)
@@ -35,13 +38,18 @@ SYSTEM := build/stamps/system
 PACKAGES := $(VENV)/.packages
 INSTALLED := build/stamps/installed
 CHECK_SYSTEM := build/stamps/check-system
+BENCH_SYSTEM := build/stamps/bench-system
+BENCH_PACKAGES := $(VENV)/.bench-packages
+PLAIN_ROCKSDB := build/stamps/plain-rocksdb
+PEERS := build/peers
 
 say = @printf '\n==> %s\n' $(1)
 
-.PHONY: help demo test test-cc test-py check lint types tidy asan tsan wheel format build clean clean-all
+.PHONY: help demo test test-cc test-py check lint types counted-work tidy asan tsan bench bench-build bench-peers wheel \
+  format build clean clean-all
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED)  ## Train DeepFM; DATA=path STORE=folder ARGS='--epochs 1'
 	$(call say,"Training models/deepfm.py $(if $(STORE),in the store $(STORE),in a fresh store in $(DEMO_STORE))")
@@ -57,14 +65,15 @@ test-cc: $(INSTALLED)  ## Run the C++ unit tests
 	@cmake --build $(NATIVE) --target damo_core_test
 	@ctest --test-dir $(NATIVE) --output-on-failure --no-tests=error
 
-test-py: $(INSTALLED)  ## Run pytest; ARGS='-k name' selects
+test-py: $(INSTALLED) $(PLAIN_ROCKSDB) $(BENCH_PACKAGES)  ## Run pytest; ARGS='-k name' selects
 	$(call say,"Python tests")
 	@$(BIN)/python -m pytest $(ARGS)
 
-check:  ## All checks, cheap to dear: lint, types, tests, clang-tidy, sanitizers
+check:  ## All checks, cheap to dear: lint, types, tests, counted work, clang-tidy, sanitizers
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory counted-work
 	@$(MAKE) --no-print-directory tidy
 	@$(MAKE) --no-print-directory asan
 	@$(MAKE) --no-print-directory tsan
@@ -72,13 +81,19 @@ check:  ## All checks, cheap to dear: lint, types, tests, clang-tidy, sanitizers
 
 lint: $(PACKAGES)  ## Check the formatting and ruff's rules
 	$(call say,"clang-format and ruff")
-	@$(BIN)/clang-format --dry-run -Werror $(CC_SOURCES)
+	@$(BIN)/clang-format --dry-run -Werror $(FORMATTED)
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 
-types: $(INSTALLED)  ## Run mypy --strict
+types: $(INSTALLED) $(BENCH_PACKAGES)  ## Run mypy --strict
 	$(call say,"mypy")
 	@$(BIN)/mypy
+
+counted-work: $(CHECK_SYSTEM) $(INSTALLED)  ## Count the work of fixed calls and compare it with its limits
+	$(call say,"Counted work")
+	@cmake -S cc -B $(NATIVE) -DDAMO_BUILD_TESTS=ON >build/configure-tests.log || { cat build/configure-tests.log; exit 1; }
+	@cmake --build $(NATIVE) --target damo_counted_work
+	@$(BIN)/python -m benchmarks.counted_work $(NATIVE)/damo_counted_work
 
 # One stamp per source file: only what changed is looked at again.
 tidy: $(CHECK_SYSTEM) $(INSTALLED)  ## Run clang-tidy on the engine
@@ -99,23 +114,36 @@ tsan: $(SYSTEM)  ## Run the C++ unit tests under ThreadSanitizer
 	$(call say,"C++ unit tests under TSan")
 	@tools/sanitize.sh thread build/tsan
 
+bench: bench-build $(BENCH_PACKAGES)  ## Measure damo_tf beside its rivals; ARGS='--quick' or '--only hot'
+	$(call say,"Benchmarks")
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-build: $(PLAIN_ROCKSDB) $(BENCH_SYSTEM)  ## Compile what make bench runs
+	$(call say,"Native part of the benchmarks")
+	@$(call build_benchmarks,-DDAMO_ENGINE_DIR=$(CURDIR)/$(NATIVE))
+
+bench-peers: $(INSTALLED) $(BENCH_PACKAGES) $(PEERS)/tfra/.packages $(PEERS)/damo-embedding/.packages  ## Measure damo_tf beside tensorflow-recommenders-addons and damo-embedding
+	$(call say,"Benchmarks with peers")
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
 wheel: $(INSTALLED)  ## Build the self-contained wheel in dist/ and test it in an empty environment
 	$(call say,"Wheel")
 	@PYTHON=$(BIN)/python tools/wheel.sh
 
 format: $(PACKAGES)  ## Format all sources
-	@$(BIN)/clang-format -i $(CC_SOURCES)
+	@$(BIN)/clang-format -i $(FORMATTED)
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
 build: $(INSTALLED)  ## Set up and compile, nothing more
 
-clean:  ## Remove build results; .venv stays
-	rm -rf build dist *.egg-info damo_tf/_build_info.py
+clean:  ## Remove build results; .venv and the peers' environments stay
+	test ! -d build || find build -mindepth 1 -maxdepth 1 ! -name peers -exec rm -rf {} +
+	rm -rf dist *.egg-info damo_tf/_build_info.py
 	find damo_tf cc/pybind -name '*.so' -delete
 
 clean-all: clean  ## Remove .venv, too
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # ---- set-up ----
 
@@ -145,5 +173,37 @@ $(INSTALLED): $(PACKAGES) $(CC_SOURCES) $(BUILD_FILES) pyproject.toml
 	@$(BIN)/python setup.py --quiet build_ext --inplace
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@mkdir -p $(@D) && touch $@
+
+$(BENCH_SYSTEM): tools/system_packages.sh
+	$(call say,"System packages of make bench")
+	@PYTHON='$(PYTHON)' tools/system_packages.sh bench
+	@mkdir -p $(@D) && touch $@
+
+$(BENCH_PACKAGES): requirements/bench.txt | $(PACKAGES)
+	$(call say,"Python packages of requirements/bench.txt")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	@touch $@
+
+# What the tests need of the benchmarks; the rest is bench-build's.
+$(PLAIN_ROCKSDB): $(INSTALLED) $(wildcard benchmarks/cc/*)
+	@$(build_benchmarks)
+	@touch $@
+
+# $(call build_benchmarks,CMAKE_OPTIONS)
+define build_benchmarks
+cmake -S benchmarks/cc -B build/benchmarks -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) $(CMAKE_ARGS) $(1) >build/configure-benchmarks.log && \
+  cmake --build build/benchmarks
+endef
+
+# The peers' wheels are for Python 3.11 at the latest, and depend on versions that .venv must not have.
+$(PEERS)/%/.packages: requirements/peer-%.txt | $(SYSTEM)
+	$(call say,"Virtual environment $(@D) (some GB)")
+	@'$(PEERS_PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: the peers need Python 3.11; name one: make bench-peers PEERS_PYTHON=python3.11" >&2; exit 1; }
+	@rm -rf $(@D)
+	@'$(PEERS_PYTHON)' -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r $<
+	@touch $@
 
 , := ,

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Those who are measured: one module each, with a function `make(settings)` that returns a `Contender`.
+
+A step takes a batch of ids, duplicates included, looks their embeddings up, takes the embeddings themselves
+as their gradient (that of the loss `sum(embedding ** 2) / 2`), sums the gradients of equal ids, and moves
+each distinct row by one step of Adam.
+
+Peers run under other versions of Python packages; so this module and `benchmarks.worker` need NumPy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a contender is started with; each reads what concerns it.
+
+    Attributes:
+        directory: of its files; there with rows in it, or to be made.
+        rows: ranks are below this.
+        dim: width of a row.
+        memory_budget: bytes, for those who keep to one.
+        durability: of damo_tf: "wal", "sync" or "checkpoint".
+        model: of the `damo` module: whose groups the store has, "layer" or "deepfm".
+        prefetch: of damo_tf: look ahead with `damo_tf.data.prefetch_rows`.
+        embedding: of DeepFM: "none", "keras" or "damo_tf".
+        fields: of DeepFM: ids in an example.
+    """
+
+    directory: str = ""
+    rows: int = 1
+    dim: int = 16
+    memory_budget: int = 1 << 30
+    durability: str = "wal"
+    model: str = "layer"
+    prefetch: bool = False
+    embedding: str = "none"
+    fields: int = 26
+
+
+class Contender(Protocol):
+    """One that is measured."""
+
+    def prefill(self, first: int, last: int) -> None:
+        """Gives the ranks in [first, last) rows."""
+
+    def prepare(self, batches: NDArray[np.int64]) -> Any:
+        """Turns batches of ranks into whatever `run` takes; not timed."""
+
+    def run(self, prepared: Any) -> None:
+        """Takes a step with each batch; this is what is timed."""
+
+    def settle(self) -> None:
+        """Ends work in the background, so that it does not run on the next contender's time."""
+
+    def figures(self) -> dict[str, float]:
+        """Figures about its state."""
+
+    def close(self) -> None:
+        """Closes its files."""
+
+
+def numbers(stats: dict[str, Any]) -> dict[str, float]:
+    """The numbers in a dict, those of inner dicts under joined names."""
+    found: dict[str, float] = {}
+    for name, value in stats.items():
+        if isinstance(value, dict):
+            found |= {f"{name}_{inner}": number for inner, number in numbers(value).items()}
+        elif isinstance(value, int | float):
+            found[name] = value
+    return found

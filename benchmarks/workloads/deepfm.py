@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DeepFM in Keras's fit: what embeddings add to the step of a whole model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.bench import Bench
+from benchmarks.contenders import Settings
+from benchmarks.ids import IdFile
+from benchmarks.launcher import Worker
+from benchmarks.results import Section, Target, share_of
+from benchmarks.timing import Measurement, take_turns
+
+NO_EMBEDDING = "no embedding work"
+
+
+def measure(bench: Bench) -> list[Section]:
+    """The same model with and without embeddings, on tables of two sizes."""
+    if not bench.has("deepfm"):
+        return []
+    sizes = bench.sizes
+    plan = replace(sizes.plan, steps=5 * sizes.plan.steps)
+    small, large = sizes.deepfm_rows
+    fields = Settings().fields
+    files = {
+        rows: bench.streams.zipf_fields(rows, plan.last, sizes.deepfm_batch, fields)
+        for rows in (small, large)
+    }
+    workers: dict[str, Worker] = {NO_EMBEDDING: bench.start("deepfm", Settings(embedding="none"))}
+    ids: dict[str, IdFile] = {NO_EMBEDDING: files[small]}
+    for rows, file in files.items():
+        name = f"damo_tf, {rows:,} ids"
+        workers[name] = bench.start_filled("deepfm", rows, Settings(embedding="damo_tf", model="deepfm"))
+        ids[name] = file
+    name = f"keras Embedding, {small:,} ids"
+    workers[name] = bench.start("deepfm", Settings(embedding="keras", rows=small))
+    ids[name] = files[small]
+    times = take_turns(workers, ids, plan)
+    bench.discard(*workers.values())
+    return [
+        Section(
+            f"DeepFM fit: {fields} fields, batch {sizes.deepfm_batch:,}",
+            times,
+            sizes.deepfm_batch * fields,
+            NO_EMBEDDING,
+            targets(times, small, large),
+        )
+    ]
+
+
+def targets(times: dict[str, Measurement], small: int, large: int) -> list[Target]:
+    """What is asked for."""
+    few, many = f"damo_tf, {small:,} ids", f"damo_tf, {large:,} ids"
+    return [
+        *share_of(times, few, NO_EMBEDDING, 1.25),
+        *share_of(times, many, NO_EMBEDDING, 1.25),
+        *share_of(times, many, few, 1.1),
+    ]
