@@ -27,15 +27,15 @@ int64_t num_allocated_bytes = 0;
 }  // namespace
 
 // Counts every allocation of the process: the work runs in one thread.
-void* operator new(size_t size) {
+__attribute__((noinline)) void* operator new(size_t size) {
   ++num_allocations;
   num_allocated_bytes += static_cast<int64_t>(size);
   void* const memory = std::malloc(size);
   if (memory == nullptr) std::abort();
   return memory;
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t /*size*/) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, size_t /*size*/) noexcept { std::free(memory); }
 
 namespace damo {
 namespace {
