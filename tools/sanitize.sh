@@ -19,6 +19,7 @@ if [[ $SANITIZERS == thread ]] && setarch "$(uname -m)" -R true 2>/dev/null; the
   run=(setarch "$(uname -m)" -R)
 fi
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
+export LSAN_OPTIONS="suppressions=$here/lsan_suppressions.txt:print_suppressions=0"
 export UBSAN_OPTIONS=print_stacktrace=1
 export TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1:suppressions=$here/tsan_suppressions.txt"
 "${run[@]}" ctest --test-dir "$BUILD_DIR" --output-on-failure --no-tests=error
