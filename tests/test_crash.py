@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,8 @@ class ForkServer:
             if pid is not None and said and delay is not None:
                 line = self._read_line(delay)  # waits so long, unless there is something to be read
                 if line is None:
-                    os.kill(pid, signal.SIGKILL)  # a zombie at worst: its parent says so when it has waited
+                    with suppress(ProcessLookupError):  # it has just ended by itself
+                        os.kill(pid, signal.SIGKILL)
                     delay = None
                     continue
                 delay = max(0.0, delay - 0.001)

@@ -14,7 +14,7 @@ constexpr int64_t kLimitBytesPerShard = int64_t{8} << 20;
 
 uint32_t NumShards(int64_t limit_bytes) {
   uint32_t num_shards = 1;
-  while (num_shards < kMaxShards && num_shards * 2 * kLimitBytesPerShard <= limit_bytes) num_shards *= 2;
+  while (num_shards < kMaxShards && kLimitBytesPerShard * num_shards * 2 <= limit_bytes) num_shards *= 2;
   return num_shards;
 }
 
