@@ -21,8 +21,8 @@ namespace damo {
 // end is removed by the next opening.
 class FileGuard final : public rocksdb::FileSystemWrapper {
  public:
-  FileGuard(std::shared_ptr<rocksdb::FileSystem> target, std::shared_ptr<const WriteFailure> failure)
-      : FileSystemWrapper(std::move(target)), failure_(std::move(failure)) {}
+  FileGuard(const std::shared_ptr<rocksdb::FileSystem>& target, std::shared_ptr<const WriteFailure> failure)
+      : FileSystemWrapper(target), failure_(std::move(failure)) {}
 
   const char* Name() const override { return "DamoFileGuard"; }
 

@@ -213,7 +213,7 @@ Status CachedTable::ReadMissed(const Storage& storage, const LookupCall& call, M
       return TakeStoredRow(call, missed, begin + static_cast<int64_t>(i), stored);
     });
   };
-  const Status status = ParallelForStatus(executor, missed.unique.size(), kMinReadsPerBlock, read);
+  Status status = ParallelForStatus(executor, missed.unique.size(), kMinReadsPerBlock, read);
   if (!missed.slots.empty()) PublishSlots(call, missed, status.ok());
   return status;
 }

@@ -11,8 +11,9 @@
 
 namespace damo {
 
-CachedTable::CachedTable(std::shared_ptr<StoreSession> session, std::shared_ptr<const GroupRecipe> recipe,
-                         const GroupState& state, const Shared& shared)
+CachedTable::CachedTable(std::shared_ptr<StoreSession> session,
+                         const std::shared_ptr<const GroupRecipe>& recipe, const GroupState& state,
+                         const Shared& shared)
     : EmbeddingTable(std::move(session), recipe, state),
       shared_(shared),
       cache_(std::make_unique<RowCache>(recipe->layout.row_bytes(), shared.memory.get())),
@@ -22,7 +23,7 @@ CachedTable::CachedTable(std::shared_ptr<StoreSession> session, std::shared_ptr<
 Status CachedTable::CheckWhetherEmpty(const Storage& storage) {
   if (num_rows() != 0) return Status();
   bool found = false;  // the count is no proof: a row must never be taken for absent that is there
-  const Status scanned = storage.Scan(group_byte(), [&found](uint64_t /*key*/, std::string_view /*row*/) {
+  Status scanned = storage.Scan(group_byte(), [&found](uint64_t /*key*/, std::string_view /*row*/) {
     found = true;
     return FailedPrecondition("one row is enough");
   });

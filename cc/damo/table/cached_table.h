@@ -42,7 +42,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
     Durability durability;
   };
 
-  CachedTable(std::shared_ptr<StoreSession> session, std::shared_ptr<const GroupRecipe> recipe,
+  CachedTable(std::shared_ptr<StoreSession> session, const std::shared_ptr<const GroupRecipe>& recipe,
               const GroupState& state, const Shared& shared);
 
   WriteBackSource* source() { return this; }

@@ -49,8 +49,8 @@ StatusOr<std::unique_ptr<Store>> Store::Open(std::string directory, const StoreO
   return store;
 }
 
-Store::Store(StoreOptions options, std::shared_ptr<StoreSession> session)
-    : options_(std::move(options)), session_(std::move(session)) {}
+Store::Store(const StoreOptions& options, std::shared_ptr<StoreSession> session)
+    : options_(options), session_(std::move(session)) {}
 
 Store::~Store() {
   if (!session_->owned_by_this_process()) {

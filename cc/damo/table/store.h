@@ -87,7 +87,7 @@ class Store {
     bool asked_for = false;  // by AddGroup() since opening
   };
 
-  Store(StoreOptions options, std::shared_ptr<StoreSession> session);
+  Store(const StoreOptions& options, std::shared_ptr<StoreSession> session);
   // Sets up what cached tables share, makes the tables of the manifest and brings the redo log into them.
   Status OpenTables(const Manifest& manifest, Storage& storage, LogFileSystem* log_files);
   Status Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage);

@@ -95,7 +95,7 @@ Status WriteBack::FlushLocked(Storage& storage, const WriteBackSource* holder) {
   flush_number_ = flush_number_ == UINT8_MAX ? 1 : flush_number_ + 1;
   std::vector<Part> parts;
   parts.reserve(sources_.size());  // a part that has begun must not get lost for want of memory
-  const Status status = CatchExceptions([&] { return BeginAndWrite(storage, holder, parts); });
+  Status status = CatchExceptions([&] { return BeginAndWrite(storage, holder, parts); });
   for (const Part& part : parts) part.source->EndFlush(part.snapshot, flush_number_, status.ok());
   if (status.ok()) {
     for (const Part& part : parts) {
@@ -115,9 +115,10 @@ Status WriteBack::FlushLocked(Storage& storage, const WriteBackSource* holder) {
 
 Status WriteBack::BeginAndWrite(Storage& storage, const WriteBackSource* holder, std::vector<Part>& parts) {
   std::vector<std::unique_lock<std::mutex>> apply_locks;
-  for (WriteBackSource* const source : sources_) {
-    if (source != holder) apply_locks.emplace_back(source->apply_mutex());
-    parts.push_back({source, source->BeginFlush(flush_number_)});
+  for (WriteBackSource* const pointer : sources_) {
+    WriteBackSource& source = *pointer;
+    if (&source != holder) apply_locks.emplace_back(source.apply_mutex());
+    parts.push_back({&source, source.BeginFlush(flush_number_)});
     if (!options_.at_one_moment) apply_locks.clear();
   }
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
