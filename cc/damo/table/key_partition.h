@@ -32,7 +32,6 @@ class KeyPartition {
   Span<const Occurrence> shard(int i) const {
     return Span<const Occurrence>(occurrences_).subspan(starts_[i], starts_[i + 1] - starts_[i]);
   }
-  size_t capacity_bytes() const { return occurrences_.capacity() * sizeof(Occurrence); }
 
  private:
   std::vector<Occurrence> occurrences_;

@@ -83,7 +83,6 @@ class ShardUpdate {
   void Abandon(RowShard& shard);
 
   const Result& result() const { return result_; }
-  size_t capacity_bytes() const { return part_capacity_ * part_bytes_; }
 
  private:
   static constexpr uint32_t kNoRow = UINT32_MAX;

@@ -69,7 +69,7 @@ Status CheckShareable(const StoreOptions& has, const StoreOptions& asked) {
 // Of a store with row cache nothing goes through memtables but the settings of groups.
 constexpr int64_t kManifestMemtableBytes = int64_t{256} << 10;
 
-StatusOr<std::unique_ptr<Store>> OpenStore(const std::string& path, const StoreOptions& options) {
+StatusOr<std::unique_ptr<Store>> OpenStoreOnce(const std::string& path, const StoreOptions& options) {
   RocksDbStorageOptions storage_options;
   const int64_t memory_budget = options.memory_budget.value_or(StoreOptions::kDefaultMemoryBudget);
   if (options.row_cache.value_or(true)) {
@@ -86,6 +86,19 @@ StatusOr<std::unique_ptr<Store>> OpenStore(const std::string& path, const StoreO
   storage_options.create_if_missing = options.create_if_missing;
   DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenRocksDbStorage(path, storage_options));
   return Store::Open(path, options, std::move(storage), Clock::System());
+}
+
+// Beside a writer the log may be trimmed after this open has read how far the rows are, and before it has
+// read the log. An open that fails so is tried again, from the newer state; a log that is really damaged
+// fails each.
+StatusOr<std::unique_ptr<Store>> OpenStore(const std::string& path, const StoreOptions& options) {
+  const int num_attempts = options.read_only.value_or(false) ? 10 : 1;
+  for (int attempt = 1;; ++attempt) {
+    StatusOr<std::unique_ptr<Store>> store = OpenStoreOnce(path, options);
+    const StatusCode code = store.status().code();
+    const bool log_moved_on = code == StatusCode::kIoError || code == StatusCode::kDataLoss;
+    if (!log_moved_on || attempt == num_attempts) return store;
+  }
 }
 
 // A store whose directory was removed would go on taking writes that no opening finds again.
