@@ -150,7 +150,6 @@ Status CachedTable::Load(const Storage& storage, const ApplyCall& call, Executor
   if (call.missing_are_absent) {
     return ParallelForStatus(executor, num_missing, kMinReadsPerBlock,
                              [&](int64_t begin, int64_t end) -> Status {
-                               const ScopedFloatEnvironment float_environment;
                                for (int64_t i = begin; i < end; ++i)
                                  DAMO_RETURN_IF_ERROR(LoadRow(missing[i], std::nullopt, call));
                                return Status();
@@ -161,7 +160,6 @@ Status CachedTable::Load(const Storage& storage, const ApplyCall& call, Executor
   keys.reserve(missing.size());
   for (const RowToLoad& row : missing) keys.push_back(row.key);
   const auto read = [&](int64_t begin, int64_t end) -> Status {
-    const ScopedFloatEnvironment float_environment;
     const Span<const uint64_t> of_block = Span<const uint64_t>(keys).subspan(begin, end - begin);
     return storage.MultiGet(group_byte(), of_block, [&](size_t i, std::optional<std::string_view> stored) {
       return LoadRow(missing[begin + i], stored, call);
@@ -172,20 +170,9 @@ Status CachedTable::Load(const Storage& storage, const ApplyCall& call, Executor
 
 Status CachedTable::LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored,
                             const ApplyCall& call) {
-  ShardUpdate& update = updates_[missing.shard];
   CachedRow* const cached = missing.cached;
-  const RowLayout& layout = call.context.recipe.layout;
-  if (stored) {
-    DAMO_ASSIGN_OR_RETURN(const RowHeader header,
-                          DecodeRowHeader(*stored, layout, group_byte(), missing.key));
-    cached->update_num = header.update_num;
-    cached->update_time = header.update_time;
-    std::memcpy(cached->floats(), stored->data() + kRowHeaderBytes, layout.row_bytes() - kRowHeaderBytes);
-  } else {
-    FillInitial(call.context.recipe, missing.key, {cached->floats(), layout.dim()});
-    std::fill_n(cached->floats() + layout.dim(), layout.slot_floats(), 0.0f);
-  }
-  update.SetLoaded(missing.i, cached->update_num, cached->update_time, call.context);
+  DAMO_RETURN_IF_ERROR(FillSlot(call.context.recipe, missing.key, stored, cached));
+  updates_[missing.shard].SetLoaded(missing.i, cached->update_num, cached->update_time, call.context);
   return Status();
 }
 

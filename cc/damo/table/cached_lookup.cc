@@ -222,23 +222,12 @@ Status CachedTable::ReadMissed(const Storage& storage, const LookupCall& call, M
 Status CachedTable::TakeStoredRow(const LookupCall& call, const Missed& missed, int64_t i,
                                   std::optional<std::string_view> stored) const {
   const uint64_t key = missed.unique.keys()[i];
-  const RowLayout& layout = call.moment.recipe.layout;
   std::optional<RowHeader> live;
   if (stored) {
     DAMO_ASSIGN_OR_RETURN(live, DecodeLiveRow(call.moment.recipe, key, *stored, call.moment.now_millis));
   }
   if (!missed.slots.empty() && missed.slots[i] != RowShard::kNoSlot) {
-    CachedRow* const cached = missed.rows[i];
-    if (stored) {
-      DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(*stored, layout, group_byte(), key));
-      cached->update_num = header.update_num;
-      cached->update_time = header.update_time;
-      std::memcpy(cached->floats(), stored->data() + kRowHeaderBytes, layout.row_bytes() - kRowHeaderBytes);
-    } else {
-      const ScopedFloatEnvironment float_environment;
-      FillInitial(call.moment.recipe, key, {cached->floats(), layout.dim()});
-      std::fill_n(cached->floats() + layout.dim(), layout.slot_floats(), 0.0f);
-    }
+    DAMO_RETURN_IF_ERROR(FillSlot(call.moment.recipe, key, stored, missed.rows[i]));
   }
   if (call.weights.empty()) return Status();
 

@@ -4,10 +4,13 @@
 // calls and replay in cached_apply.cc.
 #include "damo/table/cached_table.h"
 
+#include <algorithm>
 #include <cstring>
 #include <shared_mutex>
 #include <unordered_map>
 #include <utility>
+
+#include "damo/base/float_environment.h"
 
 namespace damo {
 
@@ -65,6 +68,24 @@ StatusOr<std::optional<std::string>> CachedTable::DoGetRow(const Storage& storag
     }
   }
   return ReadStoredRow(storage, key);
+}
+
+// Gives a slot the row as the storage has it, or, where there is none, its initial values. The slot is
+// loading: nobody else looks at it.
+Status CachedTable::FillSlot(const GroupRecipe& recipe, uint64_t key, std::optional<std::string_view> stored,
+                             CachedRow* cached) const {
+  const RowLayout& layout = recipe.layout;
+  if (stored) {
+    DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(*stored, layout, group_byte(), key));
+    cached->update_num = header.update_num;
+    cached->update_time = header.update_time;
+    std::memcpy(cached->floats(), stored->data() + kRowHeaderBytes, layout.row_bytes() - kRowHeaderBytes);
+    return Status();
+  }
+  const ScopedFloatEnvironment float_environment;
+  FillInitial(recipe, key, {cached->floats(), layout.dim()});
+  std::fill_n(cached->floats() + layout.dim(), layout.slot_floats(), 0.0f);
+  return Status();
 }
 
 // Writes a cached row to `stored` as the storage is to hold it. Not the whole of it is copied: lookups and

@@ -83,6 +83,8 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
                   const std::function<Status(uint64_t key, std::string_view row)>& visit) override;
   void EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
 
+  Status FillSlot(const GroupRecipe& recipe, uint64_t key, std::optional<std::string_view> stored,
+                  CachedRow* cached) const;
   void CopyStoredForm(const CachedRow& cached, size_t row_bytes, char* stored) const;
 
   // ---- lookup ----
