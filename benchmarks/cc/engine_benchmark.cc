@@ -59,6 +59,31 @@ const char* Environment(const char* name) {
   return value;
 }
 
+// Floats where TensorFlow would put them: its tensors begin at multiples of a cache line.
+class Tensor {
+ public:
+  Tensor(size_t size, float value) : size_(size), floats_(Allocate(size)) {
+    std::fill_n(floats_.get(), size, value);
+  }
+
+  Span<float> span() const { return {floats_.get(), size_}; }
+
+ private:
+  static constexpr size_t kAlignment = 64;
+
+  struct Free {
+    void operator()(float* floats) const { std::free(floats); }
+  };
+
+  static float* Allocate(size_t size) {
+    const size_t bytes = (size * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+    return static_cast<float*>(std::aligned_alloc(kAlignment, bytes));
+  }
+
+  size_t size_;
+  std::unique_ptr<float[], Free> floats_;
+};
+
 // A table whose rows exist and have been touched, opened once for all benchmarks.
 class HotTable {
  public:
@@ -123,12 +148,11 @@ class HotTable {
 void BM_Lookup(benchmark::State& state) {
   HotTable& hot = HotTable::Get();
   const auto batches = hot.Batches(state.range(0));
-  std::vector<float> weights(state.range(0) * kDim);
+  const Tensor weights(state.range(0) * kDim, 0.0f);
   size_t next = 0;
   for (auto _ : state) {
     const auto& keys = batches[next++ % kNumBatches];
-    CheckOk(hot.table().Lookup({keys.data(), keys.size()}, {}, *Executor::Inline(),
-                               {weights.data(), weights.size()}));
+    CheckOk(hot.table().Lookup({keys.data(), keys.size()}, {}, *Executor::Inline(), weights.span()));
   }
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
@@ -137,13 +161,12 @@ BENCHMARK(BM_Lookup)->Arg(4096)->Arg(65536)->Unit(benchmark::kMillisecond);
 void BM_Apply(benchmark::State& state) {
   HotTable& hot = HotTable::Get();
   const auto batches = hot.Batches(state.range(0));
-  const std::vector<float> gradients(state.range(0) * kDim, 1e-3f);
+  const Tensor gradients(state.range(0) * kDim, 1e-3f);
   size_t next = 0;
   for (auto _ : state) {
     const auto& keys = batches[next++ % kNumBatches];
     CheckOk(hot.table()
-                .ApplyGradients({keys.data(), keys.size()}, {gradients.data(), gradients.size()}, {},
-                                *Executor::Inline())
+                .ApplyGradients({keys.data(), keys.size()}, gradients.span(), {}, *Executor::Inline())
                 .status());
   }
   state.SetItemsProcessed(state.iterations() * state.range(0));

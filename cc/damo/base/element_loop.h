@@ -29,13 +29,21 @@ DAMO_ALWAYS_INLINE void BaselineLoop(const Kernel& kernel, size_t size, Floats* 
 }
 
 #if DAMO_HAVE_X86_LEVELS
+// Less than a register.
 template <typename Kernel, typename... Floats>
-__attribute__((target("avx2"), noinline)) void Avx2Loop(const Kernel& kernel, size_t size,
-                                                        Floats* __restrict... arrays) {
+__attribute__((noinline)) void RemainderLoop(const Kernel& kernel, size_t size, Floats* __restrict... arrays) {
   BaselineLoop<Kernel, Floats...>(kernel, size, arrays...);
 }
 
-// Whole registers only, so that no code for a remainder is in their way.
+// Whole registers first, so that no code for a remainder is in their way.
+template <typename Kernel, typename... Floats>
+__attribute__((target("avx2"), noinline)) void Avx2Loop(const Kernel& kernel, size_t size,
+                                                        Floats* __restrict... arrays) {
+  const size_t whole = size / kAvx2Elements * kAvx2Elements;
+  BaselineLoop<Kernel, Floats...>(kernel, whole, arrays...);
+  if (whole != size) RemainderLoop<Kernel, Floats...>(kernel, size - whole, arrays + whole...);
+}
+
 template <typename Kernel, typename... Floats>
 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw"), noinline)) void Avx512Loop(
     const Kernel& kernel, size_t size, Floats* __restrict... arrays) {

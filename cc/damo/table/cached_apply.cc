@@ -112,6 +112,7 @@ StatusOr<bool> CachedTable::Gather(ApplyCall& call, Executor& executor) {
     const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
     if (call.hard_pressed) cache_->ReleaseFlushed();
     const auto gather = [&](int64_t begin, int64_t end) -> Status {
+      const ScopedFloatEnvironment float_environment;
       for (auto i = static_cast<int>(begin); i < end; ++i) {
         const bool shard_fits = updates_[i].Gather(cache_->shard(i), cache_->active_flush(),
                                                    partition_.shard(i), call.gradients, call.context);
@@ -204,6 +205,7 @@ void CachedTable::Update(ApplyCall& call, Executor& executor) {
   {
     const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
     executor.ParallelFor(cache_->num_shards(), call.min_shards(*cache_), [&](int64_t begin, int64_t end) {
+      const ScopedFloatEnvironment float_environment;
       for (auto i = static_cast<int>(begin); i < end; ++i) {
         updates_[i].Apply(cache_->shard(i), call.context);
       }

@@ -2,9 +2,9 @@
 #include "damo/table/shard_update.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
-#include "damo/base/float_environment.h"
 #include "damo/base/float_math.h"
 
 namespace damo {
@@ -13,14 +13,19 @@ namespace {
 // How many keys ahead memory is asked for: of the index first, then of the row it leads to and the gradient.
 constexpr size_t kIndexAhead = 16;
 constexpr size_t kRowAhead = 8;
+constexpr size_t kRing = 8;  // keys whose row has been asked for; a power of two
+static_assert(kRowAhead <= kRing);
 // Rows ahead in the pass of the optimizer, which takes longer for each.
 constexpr uint32_t kUpdateAhead = 4;
 constexpr size_t kCacheLineBytes = 64;
 
-void PrefetchRow(const void* row, size_t bytes) {
-  const char* const begin = static_cast<const char*>(row);
-  for (size_t offset = 0; offset < bytes; offset += kCacheLineBytes) {
-    __builtin_prefetch(begin + offset, /*rw=*/1);
+// Asks for every cache line of a range, which may begin and end within one.
+template <bool write>
+void PrefetchRange(const void* range, size_t bytes) {
+  const auto begin = reinterpret_cast<uintptr_t>(range);
+  for (uintptr_t line = begin / kCacheLineBytes * kCacheLineBytes; line < begin + bytes;
+       line += kCacheLineBytes) {
+    __builtin_prefetch(reinterpret_cast<const void*>(line), write ? 1 : 0);  // NOLINT: an address, no object
   }
 }
 
@@ -73,22 +78,28 @@ void ShardUpdate::Reset(size_t num_occurrences, size_t dim) {
 bool ShardUpdate::Gather(RowShard& shard, uint8_t active_flush,
                          Span<const KeyPartition::Occurrence> occurrences, const GradientRows& gradients,
                          const Context& context) {
-  const ScopedFloatEnvironment float_environment;
   const size_t dim = context.recipe.layout.dim();
-  Reset(occurrences.size(), dim);
+  const size_t n = occurrences.size();
+  Reset(n, dim);
   const auto gradient = [&](size_t i) {
     return reinterpret_cast<const float*>(gradients.first + static_cast<size_t>(occurrences[i].position) *
                                                                 gradients.stride_bytes);
   };
-  for (size_t i = 0; i < occurrences.size(); ++i) {
-    if (i + kIndexAhead < occurrences.size()) shard.PrefetchIndex(occurrences[i + kIndexAhead].tag);
-    if (i + kRowAhead < occurrences.size()) {
-      const uint32_t slot = shard.Candidate(occurrences[i + kRowAhead].tag);
-      if (slot != RowShard::kNoSlot) __builtin_prefetch(shard.row(slot), /*rw=*/1);
-      __builtin_prefetch(gradient(i + kRowAhead));
-    }
+  std::array<uint32_t, kRing> candidates;  // where the keys under way probably are
+  const auto ask_for_row = [&](size_t i) {
+    const uint32_t slot = shard.Candidate(occurrences[i].tag);
+    candidates[i % kRing] = slot;
+    if (slot != RowShard::kNoSlot) __builtin_prefetch(shard.row(slot), /*rw=*/1);
+    PrefetchRange</*write=*/false>(gradient(i), dim * sizeof(float));
+  };
+  for (size_t i = 0; i < std::min(n, kIndexAhead); ++i) shard.PrefetchIndex(occurrences[i].tag);
+  for (size_t i = 0; i < std::min(n, kRowAhead); ++i) ask_for_row(i);
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t candidate = candidates[i % kRing];
+    if (i + kRowAhead < n) ask_for_row(i + kRowAhead);
+    if (i + kIndexAhead < n) shard.PrefetchIndex(occurrences[i + kIndexAhead].tag);
     const uint32_t num_before = num_rows_;
-    const uint32_t row = Place(shard, active_flush, occurrences[i], context);
+    const uint32_t row = Place(shard, active_flush, occurrences[i], candidate, context);
     if (row == kNoRow) return false;
     if (num_rows_ > num_before) {
       Sum</*first=*/true>(gradient(i), gradients.scale, SumOf(row), dim);
@@ -100,9 +111,14 @@ bool ShardUpdate::Gather(RowShard& shard, uint8_t active_flush,
   return true;
 }
 
-// The place of a key among the distinct ones, a new one if it is met for the first time.
+// The place of a key among the distinct ones, a new one if it is met for the first time. `candidate` is where
+// the key was likely to be some keys ago.
 uint32_t ShardUpdate::Place(RowShard& shard, uint8_t active_flush, const KeyPartition::Occurrence& occurrence,
-                            const Context& context) {
+                            uint32_t candidate, const Context& context) {
+  if (candidate != RowShard::kNoSlot) {
+    const CachedRow* const cached = shard.row(candidate);
+    if (cached->key == occurrence.key && cached->mark != 0) return cached->mark - 1;
+  }
   uint32_t slot = shard.Find(occurrence.key, occurrence.tag);
   const bool found = slot != RowShard::kNoSlot;
   if (found && shard.row(slot)->mark != 0) return shard.row(slot)->mark - 1;
@@ -173,12 +189,12 @@ void ShardUpdate::SetRecorded(RowShard& shard, Span<const uint64_t> numbers_by_p
 }
 
 void ShardUpdate::Apply(RowShard& shard, const Context& context) {
-  const ScopedFloatEnvironment float_environment;
   const size_t row_bytes = context.recipe.layout.row_bytes();
   const int64_t num_dirty_before = shard.num_dirty();
   before_.resize((row_bytes - kRowHeaderBytes) / sizeof(float));
   for (uint32_t i = 0; i < num_rows_; ++i) {
-    if (i + kUpdateAhead < num_rows_) PrefetchRow(shard.row(slots_[i + kUpdateAhead]), row_bytes);
+    if (i + kUpdateAhead < num_rows_)
+      PrefetchRange</*write=*/true>(shard.row(slots_[i + kUpdateAhead]), row_bytes);
     ApplyRow(shard, i, context);
   }
   result_.num_newly_dirty = shard.num_dirty() - num_dirty_before;

@@ -54,7 +54,7 @@ class ShardUpdate {
   // Finds or allocates a slot for each distinct key of `occurrences`, marks it, and sums the gradients in
   // order of occurrence; keys whose sum is not finite are given up again and counted. False if the shard has
   // no room for all of them: call Abandon() then. Requires the cache's exclusive lock, as do Abandon() and
-  // Apply().
+  // Apply(), and a ScopedFloatEnvironment.
   bool Gather(RowShard& shard, uint8_t active_flush, Span<const KeyPartition::Occurrence> occurrences,
               const GradientRows& gradients, const Context& context);
 
@@ -77,7 +77,7 @@ class ShardUpdate {
   void SetRecorded(RowShard& shard, Span<const uint64_t> numbers_by_position, std::vector<uint64_t>* gaps,
                    std::vector<uint64_t>* born);
 
-  // Takes the optimizer's step on every row.
+  // Takes the optimizer's step on every row. In a ScopedFloatEnvironment, as Gather().
   void Apply(RowShard& shard, const Context& context);
   // Takes everything back: marks, and slots of rows that had to be loaded.
   void Abandon(RowShard& shard);
@@ -93,7 +93,7 @@ class ShardUpdate {
   uint64_t Number(uint32_t i) const { return LoadLittleEndian<uint64_t>(Part(i) + sizeof(uint64_t)); }
   void Reset(size_t num_occurrences, size_t dim);
   uint32_t Place(RowShard& shard, uint8_t active_flush, const KeyPartition::Occurrence& occurrence,
-                 const Context& context);
+                 uint32_t candidate, const Context& context);
   void GiveUpNonFinite(RowShard& shard, size_t dim);
   void ApplyRow(RowShard& shard, uint32_t i, const Context& context);
 
