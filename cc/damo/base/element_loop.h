@@ -31,7 +31,8 @@ DAMO_ALWAYS_INLINE void BaselineLoop(const Kernel& kernel, size_t size, Floats* 
 #if DAMO_HAVE_X86_LEVELS
 // Less than a register.
 template <typename Kernel, typename... Floats>
-__attribute__((noinline)) void RemainderLoop(const Kernel& kernel, size_t size, Floats* __restrict... arrays) {
+__attribute__((noinline)) void RemainderLoop(const Kernel& kernel, size_t size,
+                                             Floats* __restrict... arrays) {
   BaselineLoop<Kernel, Floats...>(kernel, size, arrays...);
 }
 
