@@ -34,6 +34,24 @@ TEST(StoreOptionsTest, MemoryBudgetHasAMinimum) {
             "memory_budget must be >= 4194304 bytes. Received: memory_budget=4194303");
 }
 
+TEST(StoreOptionsTest, RowsGetNineSixteenthsOfTheBudgetAndAnEighthStaysFreeUnlessItIsLarge) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  const auto free_bytes = [](int64_t budget) {
+    return budget - PlanMemory(budget).cache_bytes - PlanMemory(budget).storage_bytes;
+  };
+  EXPECT_EQ(PlanMemory(256 * kMiB).cache_bytes, 144 * kMiB);
+  EXPECT_EQ(free_bytes(256 * kMiB), 32 * kMiB);
+  EXPECT_EQ(free_bytes(1024 * kMiB), 64 * kMiB);
+  EXPECT_EQ(PlanMemory(4096 * kMiB).cache_bytes, 2304 * kMiB);
+  EXPECT_EQ(free_bytes(4096 * kMiB), 256 * kMiB);
+}
+
+TEST(StoreOptionsTest, TheSmallestBudgetHasRoomForStorageAndRows) {
+  const MemoryPlan plan = PlanMemory(StoreOptions::kMinMemoryBudget);
+  EXPECT_EQ(plan.storage_bytes, int64_t{2} << 20);
+  EXPECT_GE(plan.cache_bytes, int64_t{1} << 20);
+}
+
 TEST(StoreOptionsTest, SegmentsTakeASixteenthOfTheBudgetWithinBounds) {
   constexpr int64_t kMiB = int64_t{1} << 20;
   EXPECT_EQ(PlanMemory(4 * kMiB).segment_bytes, uint64_t{1} << 20);

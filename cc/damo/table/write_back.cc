@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "damo/base/catch_exceptions.h"
+#include "damo/base/idle_memory.h"
 
 namespace damo {
 namespace {
@@ -80,6 +81,8 @@ void WriteBack::Serve() {
       const std::unique_lock<std::mutex> flush_lock = LockFlush();
       return Due() ? FlushLocked(*storage, nullptr) : Status();
     });
+    // As often as a third of the cache becomes dirty: rarely enough.
+    ReleaseIdleMemory();
     lock.lock();
     // Whoever waits for room tries again and is told; nobody else is affected.
     if (!status.ok()) wake_.wait_for(lock, kRetryDelay, [this] { return stopping_; });
