@@ -183,8 +183,9 @@ class Store:
             A dict:
 
             * `directory`; `disk_bytes`, all files, which new rows reach with the next flush;
-            * `block_cache_hits` and `block_cache_misses`, data blocks since opening, and `block_cache_bytes`
-              in use;
+            * `block_cache_misses`, RocksDB's data blocks read since opening (rows are kept in memory, not
+              their blocks, so that `block_cache_hits` stays 0), and `block_cache_bytes`, of indexes and
+              filters in memory;
             * `cache_bytes`, memory of the rows kept there; `redo_bytes`, of the redo log on disk; `flushes`,
               times that changed rows were written out since opening;
             * `groups`, group number to a dict of:

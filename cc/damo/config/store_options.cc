@@ -40,14 +40,14 @@ Status StoreOptions::Validate() const {
 }
 
 MemoryPlan PlanMemory(int64_t memory_budget) {
-  // Rows that are used again are best kept as rows: a block of the block cache holds one of them among a
-  // dozen that nobody asked for. The storage's share is what indexes and filters need to answer for a table
-  // some ten times larger than the budget. An eighth, in large budgets a sixteenth, stays free for what is
-  // counted nowhere: lists of dirty rows, files being written, buffers of compactions, what malloc keeps.
+  // The storage keeps indexes and filters only, about one byte for each hundred of rows on disk: its share is
+  // enough for a table twenty times as large as the budget. An eighth, in large budgets a sixteenth, stays
+  // free for what is counted nowhere: lists of dirty rows, files being written, buffers of compactions, what
+  // malloc keeps.
   constexpr int64_t kMinStorageBytes = int64_t{2} << 20;
   constexpr int64_t kFreeBytes = int64_t{64} << 20;
   const int64_t free_bytes = std::max(memory_budget / 16, std::min(memory_budget / 8, kFreeBytes));
-  const int64_t storage_bytes = std::max(kMinStorageBytes, memory_budget / 16 * 7 - free_bytes);
+  const int64_t storage_bytes = std::max(kMinStorageBytes, memory_budget / 16 * 3);
   const int64_t cache_bytes = memory_budget - storage_bytes - free_bytes;
   // A row that is updated many times is written to the storage once for each time that the log is full. A
   // longer log costs time when a crash is recovered from, and disk space.

@@ -34,15 +34,15 @@ TEST(StoreOptionsTest, MemoryBudgetHasAMinimum) {
             "memory_budget must be >= 4194304 bytes. Received: memory_budget=4194303");
 }
 
-TEST(StoreOptionsTest, RowsGetNineSixteenthsOfTheBudgetAndAnEighthStaysFreeUnlessItIsLarge) {
+TEST(StoreOptionsTest, ThreeSixteenthsOfTheBudgetAreForIndexesAndAnEighthStaysFreeUnlessItIsLarge) {
   constexpr int64_t kMiB = int64_t{1} << 20;
   const auto free_bytes = [](int64_t budget) {
     return budget - PlanMemory(budget).cache_bytes - PlanMemory(budget).storage_bytes;
   };
-  EXPECT_EQ(PlanMemory(256 * kMiB).cache_bytes, 144 * kMiB);
+  EXPECT_EQ(PlanMemory(256 * kMiB).storage_bytes, 48 * kMiB);
   EXPECT_EQ(free_bytes(256 * kMiB), 32 * kMiB);
   EXPECT_EQ(free_bytes(1024 * kMiB), 64 * kMiB);
-  EXPECT_EQ(PlanMemory(4096 * kMiB).cache_bytes, 2304 * kMiB);
+  EXPECT_EQ(PlanMemory(4096 * kMiB).storage_bytes, 768 * kMiB);
   EXPECT_EQ(free_bytes(4096 * kMiB), 256 * kMiB);
 }
 

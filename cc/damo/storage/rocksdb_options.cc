@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "damo/storage/rocksdb_metadata_cache.h"
+
 namespace damo {
 namespace {
 
@@ -86,8 +88,8 @@ rocksdb::Env* EnvOf(const RocksDbStorageOptions& options) {
 
 SharedParts MakeSharedParts(const RocksDbStorageOptions& options) {
   SharedParts parts;
-  parts.cache =
-      rocksdb::NewLRUCache(static_cast<size_t>(options.memory_budget) - kMaxMemtables * kChargeStep);
+  const size_t capacity = static_cast<size_t>(options.memory_budget) - kMaxMemtables * kChargeStep;
+  parts.cache = options.cache_row_blocks ? rocksdb::NewLRUCache(capacity) : NewMetadataCache(capacity);
   parts.statistics = rocksdb::CreateDBStatistics();
   parts.statistics->set_stats_level(rocksdb::StatsLevel::kExceptHistogramOrTimers);  // counters only: cheap
   return parts;

@@ -27,6 +27,9 @@ struct RocksDbStorageOptions {
   // for rows that come by Write(). Where they come by sorted batches little is enough, and leaves more to the
   // block cache.
   int64_t memtable_bytes = 0;
+  // Whether blocks of rows are kept after they were read. Not where the rows themselves are: a dozen times as
+  // many fit into the same memory.
+  bool cache_row_blocks = true;
   Durability durability = Durability::kWal;
   bool read_only = false;
   bool create_if_missing = true;         // not done when read_only

@@ -609,5 +609,25 @@ TEST(RocksDbStorageTest, StatsCountBlocksReadAndFound) {
   EXPECT_GT(storage->Stats()->block_cache_hits, cold.block_cache_hits);
 }
 
+TEST(RocksDbStorageTest, BlocksOfRowsAreNotKeptWhereRowsHaveACacheOfTheirOwn) {
+  const TestDirectory directory;
+  std::unique_ptr<Storage> storage = MustOpen(directory.path());
+  ASSERT_OK(PutRows(*storage, 0, 1000));
+  ASSERT_OK(storage->Close());
+  RocksDbStorageOptions options;
+  options.cache_row_blocks = false;
+  StatusOr<std::unique_ptr<Storage>> opened = OpenRocksDbStorage(directory.path(), options);
+  ASSERT_OK(opened.status());
+  storage = std::move(*opened);
+  const uint64_t bytes_before = storage->Stats()->block_cache_bytes;  // charged for memtables
+  ASSERT_OK(ReadRows(*storage, 1000));
+  const StorageStats first = *storage->Stats();
+  EXPECT_GT(first.block_cache_misses, 50u);
+  EXPECT_LT(first.block_cache_bytes - bytes_before, 50000u);  // indexes and filters
+  ASSERT_OK(ReadRows(*storage, 1000));
+  EXPECT_EQ(storage->Stats()->block_cache_misses, 2 * first.block_cache_misses);
+  EXPECT_EQ(storage->Stats()->block_cache_bytes, first.block_cache_bytes);
+}
+
 }  // namespace
 }  // namespace damo

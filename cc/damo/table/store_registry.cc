@@ -77,6 +77,7 @@ StatusOr<std::unique_ptr<Store>> OpenStoreOnce(const std::string& path, const St
     // groups, is little, and nothing may be found that it does not tell of.
     storage_options.memory_budget = PlanMemory(memory_budget).storage_bytes;
     storage_options.memtable_bytes = kManifestMemtableBytes;
+    storage_options.cache_row_blocks = false;
     storage_options.durability = Durability::kSync;
   } else {
     storage_options.memory_budget = memory_budget;
