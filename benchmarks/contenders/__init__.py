@@ -31,7 +31,8 @@ class Settings:
         durability: of damo_tf: "wal", "sync" or "checkpoint".
         model: of the `damo` module: whose groups the store has, "layer" or "deepfm".
         prefetch: of damo_tf: look ahead with `damo_tf.data.prefetch_rows`.
-        embedding: of DeepFM: "none", "keras" or "damo_tf".
+        embedding: of DeepFM: "none", "gradients" (none either, but gradients up to where embeddings would be),
+            "keras" or "damo_tf".
         fields: of DeepFM: ids in an example.
     """
 

@@ -17,18 +17,25 @@ from models.data import Field
 from models.deepfm import DeepFM
 
 HIDDEN = (256, 128)
+PREFILL_BATCH = 1 << 16
 
 
 class NoEmbedding(keras.layers.Layer):
-    """Stands where embeddings would be looked up: equal vectors for all ids, at no cost."""
+    """Stands where embeddings would be looked up: equal vectors for all ids, at no cost.
 
-    def __init__(self, dim: int) -> None:
+    A variable value has a gradient: the model then computes those of all vectors, as it does for embeddings.
+    """
+
+    def __init__(self, dim: int, *, trainable: bool) -> None:
         super().__init__()
         self.dim = dim
+        self._value = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(0.01), trainable=trainable
+        )
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         """A tensor of the right shape."""
-        return tf.fill(tf.concat([tf.shape(ids), [self.dim]], axis=0), 0.01)
+        return tf.fill(tf.concat([tf.shape(ids), [self.dim]], axis=0), tf.convert_to_tensor(self._value))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's with `dim` appended."""
@@ -58,15 +65,19 @@ class DeepFmFit:
         if settings.embedding == "keras":
             self._model.feature_weights = KerasEmbedding(settings.rows, 1)
             self._model.feature_vectors = KerasEmbedding(settings.rows, settings.dim)
-        elif settings.embedding == "none":
-            self._model.feature_weights = NoEmbedding(1)
-            self._model.feature_vectors = NoEmbedding(settings.dim)
+        elif settings.embedding in ("none", "gradients"):
+            trainable = settings.embedding == "gradients"
+            self._model.feature_weights = NoEmbedding(1, trainable=trainable)
+            self._model.feature_vectors = NoEmbedding(settings.dim, trainable=trainable)
         self._model.compile(keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy")
         self._model.build((None, settings.fields))
 
     def prefill(self, first: int, last: int) -> None:
-        """`damo_module` does it, sooner."""
-        raise NotImplementedError
+        """Brings rows into memory; `damo_module` has made them, which it does sooner."""
+        for begin in range(first, last, PREFILL_BATCH):
+            ids = tf.constant(scatter(np.arange(begin, min(begin + PREFILL_BATCH, last))))
+            self._model.feature_weights(ids, training=True)
+            self._model.feature_vectors(ids, training=True)
 
     def prepare(self, batches: NDArray[np.int64]) -> Any:
         """A dataset of `[batch, fields]` ids with labels."""
