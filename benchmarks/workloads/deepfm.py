@@ -37,7 +37,9 @@ def measure(bench: Bench) -> list[Section]:
         name = f"damo_tf, {rows:,} ids"
         settings = Settings(embedding="damo_tf", model="deepfm", memory_budget=BUDGET)
         workers[name] = bench.start_filled("deepfm", rows, settings)
-        workers[name].call("prefill", first=0, last=rows)  # a store that was just opened has no rows in memory
+        workers[name].call(
+            "prefill", first=0, last=rows
+        )  # a store that was just opened has no rows in memory
         ids[name] = file
     name = f"keras Embedding, {small:,} ids"
     workers[name] = bench.start("deepfm", Settings(embedding="keras", rows=small))
