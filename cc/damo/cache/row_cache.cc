@@ -52,6 +52,19 @@ bool RowCache::EndRead(uint64_t epoch) {
   return good;
 }
 
+void RowCache::DropCleanRows() {
+  ReleaseFlushed();
+  for (RowShard& shard : shards_) shard.DropCleanRows(active_flush_);
+  SpoilReads();
+}
+
+void RowCache::DropCleanRow(uint64_t key) {
+  ReleaseFlushed();
+  const uint64_t hash = HashKey(key);
+  ShardFor(hash).DropCleanRow(key, TagOf(hash), active_flush_);
+  SpoilReads();
+}
+
 bool RowCache::holds_all_rows() const {
   return began_empty_ &&
          std::none_of(shards_.begin(), shards_.end(), [](const RowShard& shard) { return shard.lost_row(); });

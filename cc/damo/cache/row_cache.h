@@ -66,6 +66,10 @@ class RowCache final : public CacheMemory::Holder {
   bool EndRead(uint64_t epoch);
   // Makes every read under way useless.
   void SpoilReads() { ++epoch_; }
+  // Drops clean rows, and what reads under way bring: the storage is to be asked again for all of them, or
+  // for one.
+  void DropCleanRows();
+  void DropCleanRow(uint64_t key);
 
   // Says that the table had no rows when the cache was made.
   void set_began_empty() { began_empty_ = true; }

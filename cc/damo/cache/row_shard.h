@@ -121,6 +121,11 @@ class RowShard {
   }
   // Frees every row that is ready and clean.
   void DropCleanRows(uint8_t active_flush);
+  // Frees the row of `key` if it is ready and clean.
+  void DropCleanRow(uint64_t key, uint32_t tag, uint8_t active_flush) {
+    const uint32_t slot = Find(key, tag);
+    if (slot != kNoSlot && Evictable(*row(slot), active_flush)) Free(slot);
+  }
   // Gives the last slab back unless one of its rows must stay, or it is the only one.
   bool ReleaseLastSlab(uint8_t active_flush);
 

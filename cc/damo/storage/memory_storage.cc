@@ -89,6 +89,22 @@ class MemorySortedBatch final : public SortedBatch {
   Status failure_;  // the first one: a batch that lacks something is never committed
 };
 
+class MemorySnapshot final : public StorageSnapshot {
+ public:
+  explicit MemorySnapshot(ByteMap rows) : rows_(std::move(rows)) {}
+
+  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
+    for (auto it = rows_.lower_bound(RowKey(group, 0).bytes());
+         it != rows_.end() && GroupOfRowKey(it->first) == group; ++it) {
+      DAMO_RETURN_IF_ERROR(visit(KeyOfRowKey(it->first), it->second));
+    }
+    return Status();
+  }
+
+ private:
+  const ByteMap rows_;
+};
+
 // Reads copy what they visit under the lock and visit it afterwards, so that a visitor may write.
 class MemoryStorage final : public Storage {
  public:
@@ -99,9 +115,9 @@ class MemoryStorage final : public Storage {
     return Status();
   }
 
-  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
-    for (const auto& [key, row] : CopyGroup(group)) DAMO_RETURN_IF_ERROR(visit(key, row));
-    return Status();
+  StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override {
+    std::shared_lock<std::shared_mutex> lock(mutex_);
+    return std::unique_ptr<StorageSnapshot>(std::make_unique<MemorySnapshot>(contents_.rows));
   }
 
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
@@ -136,16 +152,6 @@ class MemoryStorage final : public Storage {
     for (const uint64_t key : keys) {
       const auto found = contents_.rows.find(RowKey(group, key).bytes());
       rows.push_back(found == contents_.rows.end() ? std::nullopt : std::optional(found->second));
-    }
-    return rows;
-  }
-
-  std::vector<std::pair<uint64_t, std::string>> CopyGroup(uint8_t group) const {
-    std::vector<std::pair<uint64_t, std::string>> rows;
-    std::shared_lock<std::shared_mutex> lock(mutex_);
-    for (auto it = contents_.rows.lower_bound(RowKey(group, 0).bytes());
-         it != contents_.rows.end() && GroupOfRowKey(it->first) == group; ++it) {
-      rows.emplace_back(KeyOfRowKey(it->first), it->second);
     }
     return rows;
   }

@@ -142,6 +142,40 @@ class ChunkReader {
   std::vector<rocksdb::Status> statuses_;
 };
 
+class RocksDbSnapshot final : public StorageSnapshot {
+ public:
+  // All are borrowed.
+  RocksDbSnapshot(const std::string& directory, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows)
+      : directory_(directory), db_(db), rows_(rows), snapshot_(db) {}
+
+  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
+    const char first = static_cast<char>(group);
+    const char limit = static_cast<char>(group + 1);
+    const rocksdb::Slice first_slice(&first, 1);
+    const rocksdb::Slice limit_slice(&limit, 1);
+    rocksdb::ReadOptions read;
+    read.snapshot = snapshot_.snapshot();
+    if (group < UINT8_MAX) read.iterate_upper_bound = &limit_slice;
+    read.fill_cache = false;  // a pass over everything must not push out what training uses
+    read.readahead_size = kScanReadaheadBytes;
+    const std::unique_ptr<rocksdb::Iterator> row(db_->NewIterator(read, rows_));
+    for (row->Seek(first_slice); row->Valid(); row->Next()) {
+      if (row->key().size() != kRowKeyBytes) {
+        return DataLoss("scan store '", directory_, "': group ", int{group}, " has a key of ",
+                        row->key().size(), " bytes, expected ", kRowKeyBytes);
+      }
+      DAMO_RETURN_IF_ERROR(visit(KeyOfRowKey(ToView(row->key())), ToView(row->value())));
+    }
+    return ToStatus(row->status(), "scan store '", directory_, "': group ", int{group});
+  }
+
+ private:
+  const std::string& directory_;
+  rocksdb::DB* const db_;
+  rocksdb::ColumnFamilyHandle* const rows_;
+  mutable rocksdb::ManagedSnapshot snapshot_;  // snapshot() is not const
+};
+
 class RocksDbStorage final : public Storage {
  public:
   RocksDbStorage(std::string directory, const RocksDbStorageOptions& options)
@@ -193,24 +227,9 @@ class RocksDbStorage final : public Storage {
     return Status();
   }
 
-  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
-    const char first = static_cast<char>(group);
-    const char limit = static_cast<char>(group + 1);
-    const rocksdb::Slice first_slice(&first, 1);
-    const rocksdb::Slice limit_slice(&limit, 1);
-    rocksdb::ReadOptions read;
-    if (group < UINT8_MAX) read.iterate_upper_bound = &limit_slice;
-    read.fill_cache = false;  // a pass over everything must not push out what training uses
-    read.readahead_size = kScanReadaheadBytes;
-    const std::unique_ptr<rocksdb::Iterator> row(db_->NewIterator(read, rows_.get()));
-    for (row->Seek(first_slice); row->Valid(); row->Next()) {
-      if (row->key().size() != kRowKeyBytes) {
-        return DataLoss("scan store '", directory_, "': group ", int{group}, " has a key of ",
-                        row->key().size(), " bytes, expected ", kRowKeyBytes);
-      }
-      DAMO_RETURN_IF_ERROR(visit(KeyOfRowKey(ToView(row->key())), ToView(row->value())));
-    }
-    return ToStatus(row->status(), "scan store '", directory_, "': group ", int{group});
+  StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override {
+    return std::unique_ptr<StorageSnapshot>(
+        std::make_unique<RocksDbSnapshot>(directory_, db_.get(), rows_.get()));
   }
 
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {

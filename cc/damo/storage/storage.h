@@ -54,14 +54,26 @@ struct StorageStats {
   uint64_t block_cache_bytes = 0;   // in use now, memtables charged to it included
 };
 
+// Called with each row of a scan, in key order. The bytes are valid during the call only. A failure ends the
+// scan and is returned by it.
+using ScanVisitor = std::function<Status(uint64_t key, std::string_view row)>;
+
+// The rows of a storage as of one moment, whatever is written meanwhile. While it stands, what it shows takes
+// space on disk. Thread-safe. It must go before the storage is closed.
+class StorageSnapshot {
+ public:
+  virtual ~StorageSnapshot() = default;
+
+  // Visits every row of a group in key order. `visit` may call the storage.
+  virtual Status Scan(uint8_t group, const ScanVisitor& visit) const = 0;
+};
+
 // Thread-safe. Writes of one batch become visible, and durable, all or none.
 class Storage {
  public:
   // Called with the index of a key and its row, nullopt where there is none. The bytes are valid during the
   // call only. A failure stops the read and is returned by it.
   using RowVisitor = std::function<Status(size_t index, std::optional<std::string_view> row)>;
-  // Called with each row of a scan, in key order.
-  using ScanVisitor = std::function<Status(uint64_t key, std::string_view row)>;
 
   virtual ~Storage() = default;
 
@@ -70,8 +82,13 @@ class Storage {
   // group and number of keys (contract C7). `visit` may call the storage.
   virtual Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const = 0;
 
+  virtual StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const = 0;
+
   // Visits every row of a group in key order, as of one moment. `visit` may call the storage.
-  virtual Status Scan(uint8_t group, const ScanVisitor& visit) const = 0;
+  Status Scan(uint8_t group, const ScanVisitor& visit) const {
+    DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StorageSnapshot> snapshot, NewSnapshot());
+    return snapshot->Scan(group, visit);
+  }
 
   // A value of the manifest, nullopt where absent.
   virtual StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const = 0;

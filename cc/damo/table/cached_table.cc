@@ -48,9 +48,33 @@ StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> r
   SetRecipe(std::move(recipe));
   // Keys without a row are in the cache with initial values of the recipe before.
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
-  for (int i = 0; i < cache_->num_shards(); ++i) cache_->shard(i).DropCleanRows(cache_->active_flush());
-  cache_->SpoilReads();  // those under way have read under the old one
+  cache_->DropCleanRows();  // and what is being read under the old one
   return true;
+}
+
+std::vector<StoredRow> CachedTable::RowsNewerThanStorage() const {
+  std::vector<StoredRow> rows;
+  const size_t row_bytes = recipe()->layout.row_bytes();
+  const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+  for (int i = 0; i < cache_->num_shards(); ++i) {
+    const RowShard& shard = cache_->shard(i);
+    for (const RowShard::DirtyRow& dirty : shard.dirty_rows()) {
+      rows.push_back({dirty.key, std::string(row_bytes, '\0')});
+      CopyStoredForm(*shard.row(dirty.slot), row_bytes, rows.back().bytes.data());
+    }
+  }
+  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  return rows;
+}
+
+void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  if (!keys) {
+    cache_->DropCleanRows();
+  } else {
+    for (const uint64_t key : *keys) cache_->DropCleanRow(key);
+  }
+  flushed_step_ = state().step;
 }
 
 StatusOr<std::optional<std::string>> CachedTable::DoGetRow(const Storage& storage, uint64_t key) const {

@@ -54,6 +54,8 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
                                  const std::function<Status()>& save) override;
   TableMemory memory() const override;
+  std::mutex& apply_mutex() override { return apply_mutex_; }
+  std::vector<StoredRow> RowsNewerThanStorage() const override;
 
   // Brings one record of an earlier process, or its part that is not there yet, into the cache. Records come
   // in order, before any other call.
@@ -72,12 +74,12 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
                                          Executor& executor) override;
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
+  void Forget(const std::optional<std::vector<uint64_t>>& keys) override;
 
   // ---- WriteBackSource ----
   int source_group() const override { return group(); }
   size_t row_bytes() const override { return cache_->geometry().stride; }
   int64_t num_dirty_rows() const override { return cache_->Stats().num_dirty; }
-  std::mutex& apply_mutex() override { return apply_mutex_; }
   Snapshot BeginFlush(uint8_t flush_number) override;
   Status CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
                   const std::function<Status(uint64_t key, std::string_view row)>& visit) override;

@@ -24,6 +24,7 @@ class DirectTable final : public EmbeddingTable {
 
   StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
                                  const std::function<Status()>& save) override;
+  std::mutex& apply_mutex() override { return apply_mutex_; }
 
  private:
   class RowBuffer;
@@ -35,6 +36,7 @@ class DirectTable final : public EmbeddingTable {
                                          Executor& executor) override;
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
+  void Forget(const std::optional<std::vector<uint64_t>>& /*keys*/) override {}  // has no memory
 
   Status LookupUnique(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
                       const LookupOptions& options, const Moment& moment, Span<float> weights) const;

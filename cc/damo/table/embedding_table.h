@@ -67,6 +67,12 @@ struct TableCounters {
   int64_t expired_rows = 0;  // times that a row was found past its time to live
 };
 
+// A row as the storage keeps it.
+struct StoredRow {
+  uint64_t key;
+  std::string bytes;
+};
+
 // What a table holds in memory.
 struct TableMemory {
   int64_t num_rows = 0;     // of them some may be initial values of keys that have no row
@@ -128,6 +134,21 @@ class EmbeddingTable {
 
   virtual TableMemory memory() const { return {}; }
 
+  // ---- for the store, where rows change by other ways than apply calls ----
+
+  // Apply calls wait while it is held.
+  virtual std::mutex& apply_mutex() = 0;
+  // Rows that are newer in memory than in the storage, by key. In a store that can be written there are none
+  // after a flush; in a read-only one they are what the redo log had, and stay as they are.
+  virtual std::vector<StoredRow> RowsNewerThanStorage() const { return {}; }
+  // Takes `state` as the table's, and forgets what memory holds of `keys`, of all keys where nullopt: the
+  // storage has something else by now. Requires apply_mutex(), and that no row is newer in memory.
+  void TakeFromStorage(const GroupState& state, const std::optional<std::vector<uint64_t>>& keys) {
+    set_state(state);
+    Forget(keys);
+  }
+  GroupState state() const { return {step_, num_rows_}; }
+
  protected:
   // What one call knows from its start to its end, however it is split.
   struct Moment {
@@ -166,7 +187,8 @@ class EmbeddingTable {
   int64_t NowMillis() const { return session_->settings().clock->NowMillis(); }
   // The learning rate of the next apply call. Fails if a schedule gives one that no step can be taken with.
   StatusOr<double> NextLearningRate(const GroupRecipe& recipe) const;
-  GroupState state() const { return {step_, num_rows_}; }
+  // See TakeFromStorage().
+  virtual void Forget(const std::optional<std::vector<uint64_t>>& keys) = 0;
   // Requires that no other call writes it.
   void set_state(const GroupState& state) {
     step_ = state.step;

@@ -262,4 +262,59 @@ Status Store::Flush() {
   return status.WithContext(StrCat("flush store '", directory(), "'"));
 }
 
+Status Store::AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
+                          const std::function<Status()>& then) const {
+  if (write_back_ != nullptr) return write_back_->FlushAndHold(storage, then);
+  std::vector<std::unique_lock<std::mutex>> apply_locks;
+  apply_locks.reserve(tables.size());
+  for (const auto& table : tables) apply_locks.emplace_back(table->apply_mutex());
+  return then();
+}
+
+StatusOr<std::unique_ptr<StoreSnapshot>> Store::TakeSnapshot() const {
+  const auto take = [this]() -> StatusOr<std::unique_ptr<StoreSnapshot>> {
+    DAMO_ASSIGN_OR_RETURN(StoreSession::Use storage, session_->BeginRead());
+    // Before the lock, so that it is not held long.
+    if (write_back_ != nullptr) DAMO_RETURN_IF_ERROR(write_back_->Flush(*storage));
+    // I/O under the lock on purpose: a group that is added meanwhile would be in the snapshot by half.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<std::shared_ptr<EmbeddingTable>> tables;
+    for (const auto& [number, group] : groups_) tables.push_back(group.table);
+    StoreSnapshot::Groups groups;
+    std::unique_ptr<StorageSnapshot> rows;
+    DAMO_RETURN_IF_ERROR(AtOneMoment(*storage, tables, [&]() -> Status {
+      for (const auto& table : tables) {
+        groups[table->group()] = {table->recipe(), table->state(), table->RowsNewerThanStorage()};
+      }
+      DAMO_ASSIGN_OR_RETURN(rows, storage->NewSnapshot());
+      return Status();
+    }));
+    return std::make_unique<StoreSnapshot>(std::move(storage), std::move(rows), std::move(groups));
+  };
+  StatusOr<std::unique_ptr<StoreSnapshot>> snapshot = take();
+  if (!snapshot.ok()) return snapshot.status().WithContext(StrCat("read store '", directory(), "'"));
+  return snapshot;
+}
+
+Status Store::EditGroup(int64_t group, const std::function<Status(GroupEdit& edit)>& edit) {
+  DAMO_ASSIGN_OR_RETURN(const std::shared_ptr<EmbeddingTable> table, Table(group));
+  const auto edit_it = [&]() -> Status {
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+    return AtOneMoment(*storage, {table}, [&]() -> Status {
+      const GroupState before = table->state();
+      GroupEdit change{*storage, before, std::nullopt};
+      const Status status = edit(change);
+      if (status.ok()) {
+        table->TakeFromStorage(change.state, change.keys);
+      } else {
+        // A batch that failed while the disk recorded it may be found there later: memory must not know
+        // better.
+        table->TakeFromStorage(before, std::nullopt);
+      }
+      return status;
+    });
+  };
+  return edit_it().WithContext(StrCat("change group ", group, " of store '", directory(), "'"));
+}
+
 }  // namespace damo

@@ -6,6 +6,7 @@
 #define DAMO_TABLE_STORE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,6 +24,7 @@
 #include "damo/storage/storage.h"
 #include "damo/table/embedding_table.h"
 #include "damo/table/recovery.h"
+#include "damo/table/store_snapshot.h"
 #include "damo/table/write_back.h"
 
 namespace damo {
@@ -43,6 +45,15 @@ struct StoreStats {
   uint64_t redo_bytes = 0;         // of the redo log on disk
   int64_t num_flushes = 0;         // since opening
   std::vector<GroupStats> groups;  // by group number
+};
+
+// A change to the rows of one group by other ways than apply calls, as Store::EditGroup() lets it happen.
+struct GroupEdit {
+  Storage& storage;  // to be changed in one atomic batch, which holds the state as well
+  // In: as it is. Out: as written.
+  GroupState state;
+  // Out: the keys whose rows changed; nullopt: those may be any.
+  std::optional<std::vector<uint64_t>> keys;
 };
 
 // Thread-safe.
@@ -75,6 +86,14 @@ class Store {
   // Returns when everything applied before survives power loss.
   Status Flush();
 
+  // The store as of one moment between apply calls, which wait until it is taken: some milliseconds.
+  StatusOr<std::unique_ptr<StoreSnapshot>> TakeSnapshot() const;
+
+  // Calls `edit` while no apply call runs and the storage holds all there is, the redo log nothing;
+  // afterwards the table goes on from what `edit` has written. So what it deletes or replaces stays so after
+  // a crash. Lookups run beside it and see each row as before or after.
+  Status EditGroup(int64_t group, const std::function<Status(GroupEdit& edit)>& edit);
+
   ~Store();
   // Waits for calls under way, flushes and closes. Later calls fail with FailedPrecondition; closing again is
   // OK. If the flush fails the redo log stays, for the next opening.
@@ -101,6 +120,10 @@ class Store {
   // Writes a group's config; of a new group its state, too.
   static Status SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state);
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
+  // Calls `then` while no apply call of `tables` runs, and the storage has all there is; in a read-only store
+  // all that it will have.
+  Status AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
+                     const std::function<Status()>& then) const;
 
   const StoreOptions options_;
   const std::shared_ptr<StoreSession> session_;

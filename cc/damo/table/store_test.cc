@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -240,6 +242,120 @@ TEST_F(StoreTest, ClosedStoreRefusesCallsAndClosesTwice) {
   EXPECT_FALSE(store_->Flush().ok());
   EXPECT_FALSE(store_->AddGroup(Config(2)).ok());
 }
+
+// ---- snapshots and edits ----
+
+// key -> update_num of every row of a snapshot's group.
+std::map<uint64_t, int64_t> UpdateNumbers(const StoreSnapshot& snapshot, int group) {
+  std::map<uint64_t, int64_t> numbers;
+  const RowLayout& layout = snapshot.groups().at(group).recipe->layout;
+  const Status scanned = snapshot.Scan(group, [&](uint64_t key, std::string_view row) -> Status {
+    DAMO_ASSIGN_OR_RETURN(const RowHeader header,
+                          DecodeRowHeader(row, layout, static_cast<uint8_t>(group), key));
+    numbers[key] = header.update_num;
+    return Status();
+  });
+  EXPECT_TRUE(IsOk(scanned));
+  return numbers;
+}
+
+// Deletes the row of `key`, which exists, as an operator's tool would.
+Status DeleteRow(Store& store, int group, uint64_t key) {
+  return store.EditGroup(group, [&](GroupEdit& edit) -> Status {
+    edit.state.num_rows -= 1;
+    edit.keys = {key};
+    const std::unique_ptr<StorageBatch> batch = edit.storage.NewBatch();
+    DAMO_RETURN_IF_ERROR(batch->DeleteRow(static_cast<uint8_t>(group), key));
+    DAMO_RETURN_IF_ERROR(PutGroupState(group, edit.state, *batch));
+    return edit.storage.Write(*batch);
+  });
+}
+
+class StoreMomentTest : public StoreTest, public testing::WithParamInterface<bool> {
+ protected:
+  StoreOptions Options() const {
+    StoreOptions options;
+    options.row_cache = GetParam();
+    return options;
+  }
+};
+
+TEST_P(StoreMomentTest, SnapshotHoldsWhatWasAppliedBeforeItAndNothingAfter) {
+  Open(Options());
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  ASSERT_OK(store_->AddGroup(Config(2)).status());
+  for (int i = 0; i < 3; ++i) Apply(1, 7);
+  Apply(2, 8);
+  const auto snapshot = store_->TakeSnapshot();
+  ASSERT_OK(snapshot.status());
+  Apply(1, 7);
+  Apply(1, 9);
+  ASSERT_OK(store_->Flush());
+  EXPECT_EQ(UpdateNumbers(**snapshot, 1), (std::map<uint64_t, int64_t>{{7, 3}}));
+  EXPECT_EQ(UpdateNumbers(**snapshot, 2), (std::map<uint64_t, int64_t>{{8, 1}}));
+  EXPECT_EQ((*snapshot)->groups().at(1).state.step, 3);
+  EXPECT_EQ((*snapshot)->groups().at(1).state.num_rows, 1);
+}
+
+TEST_P(StoreMomentTest, DeletedRowIsGoneFromMemoryAndAfterReopening) {
+  Open(Options());
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  Apply(1, 8);
+  Apply(1, 7);
+  ASSERT_OK(DeleteRow(*store_, 1, 7));
+  EXPECT_FALSE((*store_->Table(1))->GetRow(7)->has_value());
+  EXPECT_EQ(*store_->Size(), 1);
+  Apply(1, 7);  // begins anew
+  EXPECT_EQ((*(*store_->Table(1))->GetRow(7))->header.update_num, 1);
+  Open(Options());
+  EXPECT_EQ((*(*store_->Table(1))->GetRow(7))->header.update_num, 1);
+  EXPECT_EQ((*(*store_->Table(1))->GetRow(8))->header.update_num, 1);
+  EXPECT_EQ(*store_->Size(), 2);
+}
+
+TEST_P(StoreMomentTest, FailedEditIsReportedAndLeavesTheTable) {
+  Open(Options());
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  const Status status = store_->EditGroup(1, [](GroupEdit& edit) {
+    edit.state.num_rows = 99;
+    return DataLoss("the file ends early");
+  });
+  EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+  EXPECT_EQ(status.message(), "change group 1 of store '" + path_ + "': the file ends early");
+  EXPECT_EQ(*store_->Size(), 1);
+  EXPECT_EQ((*(*store_->Table(1))->GetRow(7))->header.update_num, 1);
+}
+
+TEST_P(StoreMomentTest, ReadOnlyStoreHasSnapshotsButNoEdits) {
+  Open(Options());
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  ASSERT_OK(store_->Flush());
+  Apply(1, 7);  // with row cache in the log only
+  Apply(1, 9);
+  StoreOptions options = Options();
+  options.read_only = true;
+  const StatusOr<std::unique_ptr<Store>> reader = TryOpen(options);
+  ASSERT_OK(reader.status());
+  const auto snapshot = (*reader)->TakeSnapshot();
+  ASSERT_OK(snapshot.status());
+  EXPECT_EQ(UpdateNumbers(**snapshot, 1), (std::map<uint64_t, int64_t>{{7, 2}, {9, 1}}));
+  EXPECT_EQ(DeleteRow(**reader, 1, 7).code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_F(StoreTest, SnapshotAndEditOfAClosedStoreFail) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  ASSERT_OK(store_->Close());
+  EXPECT_EQ(store_->TakeSnapshot().status().message(),
+            "read store '" + path_ + "': store '" + path_ + "' is closed");
+  EXPECT_EQ(DeleteRow(*store_, 1, 7).code(), StatusCode::kFailedPrecondition);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, StoreMomentTest, testing::Bool(),
+                         [](const auto& info) { return std::string(info.param ? "Cached" : "Direct"); });
 
 }  // namespace
 }  // namespace damo

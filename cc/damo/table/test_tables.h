@@ -50,7 +50,7 @@ class TroubledStorage final : public Storage {
     DAMO_RETURN_IF_ERROR(write_status);
     return target_->Write(batch);
   }
-  Status Scan(uint8_t group, const ScanVisitor& visit) const override { return target_->Scan(group, visit); }
+  StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override { return target_->NewSnapshot(); }
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     return target_->GetManifest(name);
   }

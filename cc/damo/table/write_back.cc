@@ -94,11 +94,21 @@ Status WriteBack::Flush(Storage& storage) {
   return FlushLocked(storage, nullptr);
 }
 
-Status WriteBack::FlushLocked(Storage& storage, const WriteBackSource* holder) {
+Status WriteBack::FlushAndHold(Storage& storage, const std::function<Status()>& then) {
+  const std::unique_lock<std::mutex> lock = LockFlush();
+  DAMO_RETURN_IF_ERROR(FlushLocked(storage, nullptr));
+  std::vector<std::unique_lock<std::mutex>> apply_locks;
+  apply_locks.reserve(sources_.size());
+  for (WriteBackSource* const source : sources_) apply_locks.emplace_back(source->apply_mutex());
+  DAMO_RETURN_IF_ERROR(FlushLocked(storage, [](const WriteBackSource& /*source*/) { return true; }));
+  return then();
+}
+
+Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
   flush_number_ = flush_number_ == UINT8_MAX ? 1 : flush_number_ + 1;
   std::vector<Part> parts;
   parts.reserve(sources_.size());  // a part that has begun must not get lost for want of memory
-  Status status = CatchExceptions([&] { return BeginAndWrite(storage, holder, parts); });
+  Status status = CatchExceptions([&] { return BeginAndWrite(storage, is_held, parts); });
   for (const Part& part : parts) part.source->EndFlush(part.snapshot, flush_number_, status.ok());
   if (status.ok()) {
     for (const Part& part : parts) {
@@ -116,11 +126,11 @@ Status WriteBack::FlushLocked(Storage& storage, const WriteBackSource* holder) {
   return status;
 }
 
-Status WriteBack::BeginAndWrite(Storage& storage, const WriteBackSource* holder, std::vector<Part>& parts) {
+Status WriteBack::BeginAndWrite(Storage& storage, const IsHeld& is_held, std::vector<Part>& parts) {
   std::vector<std::unique_lock<std::mutex>> apply_locks;
   for (WriteBackSource* const pointer : sources_) {
     WriteBackSource& source = *pointer;
-    if (&source != holder) apply_locks.emplace_back(source.apply_mutex());
+    if (!is_held(source)) apply_locks.emplace_back(source.apply_mutex());
     parts.push_back({&source, source.BeginFlush(flush_number_)});
     if (!options_.at_one_moment) apply_locks.clear();
   }

@@ -80,10 +80,17 @@ class WriteBack {
   // to use `storage` and holds no apply mutex.
   Status Flush(Storage& storage);
 
+  // Brings everything into the storage, and calls `then` at that moment: until it returns no apply call runs,
+  // no row is newer in memory than in the storage, and the log is empty. Most rows are written before apply
+  // calls have to wait. The caller is as for Flush().
+  Status FlushAndHold(Storage& storage, const std::function<Status()>& then);
+
   // For a call that must flush while it holds its own apply mutex: takes the flush mutex before that ...
   std::unique_lock<std::mutex> LockFlush() { return std::unique_lock<std::mutex>(flush_mutex_); }
   // ... and then flushes. `holder` is the table whose apply mutex is held.
-  Status FlushLocked(Storage& storage, const WriteBackSource* holder);
+  Status FlushLocked(Storage& storage, const WriteBackSource* holder) {
+    return FlushLocked(storage, [holder](const WriteBackSource& source) { return &source == holder; });
+  }
 
   // Back-pressure: called before an apply call takes its mutex. Flushes if dirty rows or log have outgrown
   // what the background keeps up with, and fails if that fails.
@@ -98,11 +105,14 @@ class WriteBack {
     WriteBackSource* source;
     WriteBackSource::Snapshot snapshot;
   };
+  // Whether the caller holds the apply mutex of a table.
+  using IsHeld = std::function<bool(const WriteBackSource& source)>;
 
   bool Due() const;
   bool Overdue() const;
   void Serve();
-  Status BeginAndWrite(Storage& storage, const WriteBackSource* holder, std::vector<Part>& parts);
+  Status FlushLocked(Storage& storage, const IsHeld& is_held);
+  Status BeginAndWrite(Storage& storage, const IsHeld& is_held, std::vector<Part>& parts);
   Status WriteRows(Part& part, SortedBatch& batch);
   Status Commit(SortedBatch& batch, const std::vector<Part>& parts);
 

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// StoreSnapshot: a whole store as of one moment between apply calls: settings, steps and rows. Made by
+// Store::TakeSnapshot(). Training goes on beside it.
+#ifndef DAMO_TABLE_STORE_SNAPSHOT_H_
+#define DAMO_TABLE_STORE_SNAPSHOT_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "damo/base/status.h"
+#include "damo/storage/storage.h"
+#include "damo/table/embedding_table.h"
+#include "damo/table/store_session.h"
+
+namespace damo {
+
+// Thread-safe. Keeps the store from closing, and space on disk in use: it lives as long as one call of the
+// engine.
+class StoreSnapshot {
+ public:
+  struct Group {
+    std::shared_ptr<const GroupRecipe> recipe;
+    GroupState state;
+    std::vector<StoredRow> newer_rows;  // than the storage's, by key; only in a read-only store
+  };
+  using Groups = std::map<int, Group>;
+
+  StoreSnapshot(StoreSession::Use use, std::unique_ptr<StorageSnapshot> rows, Groups groups)
+      : use_(std::move(use)), rows_(std::move(rows)), groups_(std::move(groups)) {}
+
+  const Groups& groups() const { return groups_; }
+
+  // Visits every row of a group, expired ones included, in its stored form, in key order. A group that does
+  // not exist has no rows.
+  Status Scan(int group, const ScanVisitor& visit) const;
+
+ private:
+  const StoreSession::Use use_;  // goes last: the storage must be open when the snapshot of it goes
+  const std::unique_ptr<StorageSnapshot> rows_;
+  const Groups groups_;
+};
+
+}  // namespace damo
+
+#endif  // DAMO_TABLE_STORE_SNAPSHOT_H_
