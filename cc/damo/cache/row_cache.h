@@ -73,6 +73,8 @@ class RowCache final : public CacheMemory::Holder {
 
   // Says that the table had no rows when the cache was made.
   void set_began_empty() { began_empty_ = true; }
+  // Says that the storage may have rows by now that were never here.
+  void EndHoldingAllRows() { began_empty_ = false; }
   // Whether every row of the table is in the cache: then a key that is not has no row, and need not be looked
   // for in the storage.
   bool holds_all_rows() const;

@@ -69,6 +69,7 @@ std::vector<StoredRow> CachedTable::RowsNewerThanStorage() const {
 
 void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  cache_->EndHoldingAllRows();
   if (!keys) {
     cache_->DropCleanRows();
   } else {

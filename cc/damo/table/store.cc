@@ -298,23 +298,38 @@ StatusOr<std::unique_ptr<StoreSnapshot>> Store::TakeSnapshot() const {
 
 Status Store::EditGroup(int64_t group, const std::function<Status(GroupEdit& edit)>& edit) {
   DAMO_ASSIGN_OR_RETURN(const std::shared_ptr<EmbeddingTable> table, Table(group));
-  const auto edit_it = [&]() -> Status {
-    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-    return AtOneMoment(*storage, {table}, [&]() -> Status {
-      const GroupState before = table->state();
-      GroupEdit change{*storage, before, std::nullopt};
-      const Status status = edit(change);
+  return EditTables({table}, [&](std::vector<GroupEdit>& edits) { return edit(edits.front()); })
+      .WithContext(StrCat("change group ", group, " of store '", directory(), "'"));
+}
+
+Status Store::EditGroups(const std::vector<int64_t>& groups,
+                         const std::function<Status(std::vector<GroupEdit>& edits)>& edit) {
+  std::vector<std::shared_ptr<EmbeddingTable>> tables;
+  for (const int64_t group : groups) {
+    DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table, Table(group));
+    tables.push_back(std::move(table));
+  }
+  return EditTables(tables, edit).WithContext(StrCat("change groups of store '", directory(), "'"));
+}
+
+Status Store::EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
+                         const std::function<Status(std::vector<GroupEdit>& edits)>& edit) {
+  DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+  return AtOneMoment(*storage, tables, [&]() -> Status {
+    std::vector<GroupEdit> edits;
+    for (const auto& table : tables) edits.push_back({*storage, table->state(), std::nullopt});
+    const Status status = edit(edits);
+    for (size_t i = 0; i < tables.size(); ++i) {
       if (status.ok()) {
-        table->TakeFromStorage(change.state, change.keys);
+        tables[i]->TakeFromStorage(edits[i].state, edits[i].keys);
       } else {
         // A batch that failed while the disk recorded it may be found there later: memory must not know
         // better.
-        table->TakeFromStorage(before, std::nullopt);
+        tables[i]->TakeFromStorage(tables[i]->state(), std::nullopt);
       }
-      return status;
-    });
-  };
-  return edit_it().WithContext(StrCat("change group ", group, " of store '", directory(), "'"));
+    }
+    return status;
+  });
 }
 
 }  // namespace damo

@@ -70,6 +70,10 @@ class Store {
   const std::string& directory() const { return session_->settings().directory; }
   // How the store is open, defaults filled in (ttl_seconds stays nullopt if rows never expire).
   const StoreOptions& options() const { return options_; }
+  // Fails unless calls that change the store may be made.
+  Status CheckWritable() const { return session_->BeginWrite().status(); }
+  // By the store's clock.
+  int64_t NowMillis() const { return session_->settings().clock->NowMillis(); }
 
   // Makes `config` the group's config and returns its table. A group asked for before since opening must be
   // asked for with an equal config. A group from an earlier opening keeps dim and kind of optimizer; its
@@ -93,6 +97,9 @@ class Store {
   // afterwards the table goes on from what `edit` has written. So what it deletes or replaces stays so after
   // a crash. Lookups run beside it and see each row as before or after.
   Status EditGroup(int64_t group, const std::function<Status(GroupEdit& edit)>& edit);
+  // The same for several groups, in ascending order, in one atomic batch. `edits` are in their order.
+  Status EditGroups(const std::vector<int64_t>& groups,
+                    const std::function<Status(std::vector<GroupEdit>& edits)>& edit);
 
   ~Store();
   // Waits for calls under way, flushes and closes. Later calls fail with FailedPrecondition; closing again is
@@ -120,6 +127,8 @@ class Store {
   // Writes a group's config; of a new group its state, too.
   static Status SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state);
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
+  Status EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
+                    const std::function<Status(std::vector<GroupEdit>& edits)>& edit);
   // Calls `then` while no apply call of `tables` runs, and the storage has all there is; in a read-only store
   // all that it will have.
   Status AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
