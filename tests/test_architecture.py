@@ -31,6 +31,7 @@ MAY_INCLUDE = {
         "redo",
         "cache",
     },
+    "dump": {"base", "config", "row", "storage", "table"},
 }
 #: Headers of others that the engine may include, and from where.
 ROCKSDB_ONLY_IN = "cc/damo/storage/"

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/dump/write_dump.h"
+
+#include <array>
+#include <memory>
+#include <string_view>
+
+#include "damo/dump/dump_format.h"
+#include "damo/dump/output_file.h"
+
+namespace damo {
+namespace {
+
+// Appends the records of a group's rows to `file`; returns how many.
+StatusOr<uint64_t> WriteGroup(const Store& store, const StoreSnapshot& snapshot, int group,
+                              const RowFilter& filter, OutputFile& file) {
+  const size_t weight_bytes = sizeof(float) * snapshot.groups().at(group).recipe->layout.dim();
+  uint64_t num_rows = 0;
+  const auto write = [&](const RowHeader& header, std::string_view row) -> Status {
+    std::array<char, kDumpRecordHeaderBytes> record;
+    EncodeDumpRecordHeader(header.group, header.key, record.data());
+    DAMO_RETURN_IF_ERROR(file.Append({record.data(), record.size()}));
+    ++num_rows;
+    return file.Append(row.substr(kRowHeaderBytes, weight_bytes));
+  };
+  DAMO_RETURN_IF_ERROR(VisitRows(store, snapshot, group, filter, store.NowMillis(), write));
+  return num_rows;
+}
+
+StatusOr<int64_t> WriteRows(const Store& store, std::optional<int64_t> only, const RowFilter& filter,
+                            OutputFile& file) {
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSnapshot> snapshot, store.TakeSnapshot());
+  // How many rows there will be is known at the end: the header is written twice.
+  DumpHeader header;
+  DAMO_RETURN_IF_ERROR(file.Append(EncodeDumpHeader(header)));
+  int64_t num_rows = 0;
+  for (const auto& [group, content] : snapshot->groups()) {
+    if (only && *only != group) continue;
+    header.dims[group] = static_cast<int32_t>(content.recipe->config.dim);
+    DAMO_ASSIGN_OR_RETURN(header.counts[group], WriteGroup(store, *snapshot, group, filter, file));
+    num_rows += static_cast<int64_t>(header.counts[group]);
+  }
+  DAMO_RETURN_IF_ERROR(file.Overwrite(0, EncodeDumpHeader(header)));
+  return num_rows;
+}
+
+}  // namespace
+
+StatusOr<int64_t> WriteDump(const Store& store, const std::string& path, std::optional<int64_t> group,
+                            const RowFilter& filter) {
+  DAMO_RETURN_IF_ERROR(filter.Validate());
+  if (group) DAMO_RETURN_IF_ERROR(store.Table(*group).status());
+  const auto write = [&]() -> StatusOr<int64_t> {
+    DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file, OutputFile::Create(path));
+    DAMO_ASSIGN_OR_RETURN(const int64_t num_rows, WriteRows(store, group, filter, *file));
+    DAMO_RETURN_IF_ERROR(file->Finish());
+    return num_rows;
+  };
+  StatusOr<int64_t> num_rows = write();
+  if (!num_rows.ok()) {
+    return num_rows.status().WithContext(StrCat("dump store '", store.directory(), "'"));
+  }
+  return num_rows;
+}
+
+}  // namespace damo
