@@ -7,14 +7,38 @@
     layer = damo_tf.Embedding(16, store=store, optimizer="adam")
 
 `Store` is a directory of rows, `Embedding` a Keras layer that looks them up and trains them; `optimizers`
-and `initializers` configure groups of rows; `data` reads rows ahead in input pipelines.
+and `initializers` configure groups of rows; `data` reads rows ahead in input pipelines; `read_dump` reads
+what a store dumped, for serving, even where there is no TensorFlow.
 """
 
-from damo_tf import _native  # noqa: F401 - first: checks what is installed  # isort: skip
-from damo_tf import data, initializers, optimizers
-from damo_tf.layers import Embedding
-from damo_tf.store import Row, Store
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from damo_tf.dump_file import DumpedGroup, read_dump
+
+if not TYPE_CHECKING and importlib.util.find_spec("tensorflow") is None:
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            from damo_tf import _native  # noqa: F401 - says what is missing
+        raise AttributeError(f"module 'damo_tf' has no attribute {name!r}")
+
+else:
+    from damo_tf import _native  # noqa: F401 - first: checks what is installed  # isort: skip
+    from damo_tf import data, initializers, optimizers
+    from damo_tf.layers import Embedding
+    from damo_tf.store import Row, Store
 
 __version__ = "0.1.0"
 
-__all__ = ["Embedding", "Row", "Store", "__version__", "data", "initializers", "optimizers"]
+__all__ = [
+    "DumpedGroup",
+    "Embedding",
+    "Row",
+    "Store",
+    "__version__",
+    "data",
+    "initializers",
+    "optimizers",
+    "read_dump",
+]

@@ -27,12 +27,40 @@ def check_int(name: str, value: Any, low: int, high: int | None, *, optional: bo
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
 
 
+def check_bool(name: str, value: Any) -> bool:
+    """`value`, if it is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be a bool. Received: {name}={value!r}")
+    return value
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raises unless `value` is a finite number > 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"`{name}` must be a number > 0. Received: {name}={value!r} of {type(value)}")
     if not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be a finite number > 0. Received: {name}={value}")
+
+
+def check_mode(mode: Any) -> Literal["merge", "replace"]:
+    """`mode`, if it is one of the two words it may be."""
+    if not isinstance(mode, str) or mode not in ("merge", "replace"):
+        raise ValueError(f"`mode` must be 'merge' or 'replace'. Received: mode={mode!r}")
+    return cast(Literal["merge", "replace"], mode)
+
+
+def check_expire_days(expire_days: Any) -> float | None:
+    """`expire_days`, if it is `None` or a finite number >= 0."""
+    if expire_days is None:
+        return None
+    if isinstance(expire_days, bool) or not isinstance(expire_days, (int, float, np.integer, np.floating)):
+        raise TypeError(
+            f"`expire_days` must be a number >= 0. Received: expire_days={expire_days!r} of "
+            f"{type(expire_days)}"
+        )
+    if not 0 <= expire_days < float("inf"):
+        raise ValueError(f"`expire_days` must be a finite number >= 0. Received: expire_days={expire_days}")
+    return float(expire_days)
 
 
 def check_padding_key(padding_key: Any) -> int | None:

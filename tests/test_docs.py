@@ -47,6 +47,15 @@ def test_example_of_the_row_format_reads_rows(tmp_path, run_python: Callable[...
     assert run_python(reading + "    print(group, update_num, len(floats))\n").count("\n") == 90
 
 
+def test_example_of_the_dump_format_reads_a_dump(store, tmp_path, run_python: Callable[..., str]):
+    store.add_group(7, 2)
+    store.apply_gradients(7, range(5), [[1.0, 2.0]] * 5)
+    store.dump(tmp_path / "rows.dump")
+    reading = in_folder(examples("docs/dump_format.md")[0], tmp_path)
+
+    assert run_python(reading + "print(group, rows['key'].tolist())\n") == "7 [0, 1, 2, 3, 4]\n"
+
+
 def test_every_test_that_design_md_names_exists():
     names = re.findall(r"`([\w/.]+)::(\w+)`", (ROOT / "docs/design.md").read_text(encoding="utf-8"))
 

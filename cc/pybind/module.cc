@@ -11,6 +11,7 @@
 #include "pybind/py_initializer.h"
 #include "pybind/py_optimizer.h"
 #include "pybind/py_parameters.h"
+#include "pybind/py_row_import.h"
 #include "pybind/py_status.h"
 #include "pybind/py_storage.h"
 
@@ -44,6 +45,7 @@ PYBIND11_MODULE(_damo, module) {
   DefineInitializer(module);
   DefineStorage(module);
   DefineEmbedding(module);
+  DefineRowImport(module);
   module.def("close_all", &CloseAll, "Closes every store that is open in this process.");
   module.attr("build_id") = DAMO_BUILD_ID;
 }

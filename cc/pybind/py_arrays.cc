@@ -15,6 +15,8 @@ constexpr const char* kDtypeName = nullptr;
 template <>
 constexpr const char* kDtypeName<uint64_t> = "uint64";
 template <>
+constexpr const char* kDtypeName<int64_t> = "int64";
+template <>
 constexpr const char* kDtypeName<float> = "float32";
 
 template <typename T>
@@ -47,6 +49,11 @@ Span<const uint64_t> KeysArgument(const char* name, const py::object& object) {
 Span<const float> FloatsArgument(const char* name, const py::object& object) {
   const py::array array = CheckedArray<float>(name, object);
   return {static_cast<const float*>(array.data()), static_cast<size_t>(array.size())};
+}
+
+Span<const int64_t> IntegersArgument(const char* name, const py::object& object) {
+  const py::array array = CheckedArray<int64_t>(name, object);
+  return {static_cast<const int64_t*>(array.data()), static_cast<size_t>(array.size())};
 }
 
 Span<float> OutputArgument(const char* name, const py::object& object) {

@@ -20,7 +20,9 @@ namespace damo::python {
 Span<const uint64_t> KeysArgument(const char* name, const pybind11::object& array);
 // A one-dimensional, contiguous array of dtype float32.
 Span<const float> FloatsArgument(const char* name, const pybind11::object& array);
-// The same, writable.
+// A one-dimensional, contiguous array of dtype int64.
+Span<const int64_t> IntegersArgument(const char* name, const pybind11::object& array);
+// A one-dimensional, contiguous array of dtype float32, writable.
 Span<float> OutputArgument(const char* name, const pybind11::object& array);
 
 // Raises ValueError unless `name` holds keys.size() * dim floats.

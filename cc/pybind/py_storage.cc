@@ -13,6 +13,7 @@
 #include "pybind/py_arrays.h"
 #include "pybind/py_parameters.h"
 #include "pybind/py_status.h"
+#include "pybind/py_transfer.h"
 
 namespace damo::python {
 namespace {
@@ -258,7 +259,8 @@ ApplyResult ApplyArrays(EmbeddingTable& table, const py::object& keys_object,
 }
 
 void DefineStorage(py::module_& module) {
-  py::class_<PyStorage>(module, "PyStorage", kDoc)
+  py::class_<PyStorage> storage(module, "PyStorage", kDoc);
+  storage
       .def(py::init(&OpenStorage), py::arg("directory"), py::arg("ttl_seconds") = py::none(), py::kw_only(),
            py::arg("memory_budget") = py::none(), py::arg("durability") = py::none(),
            py::arg("read_only") = py::none(), py::arg("seed") = py::none(),
@@ -292,6 +294,7 @@ void DefineStorage(py::module_& module) {
       .def("close", &CallStore<&Store::Close>, "Closes the store for everyone in this process.")
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](const PyStorage& self, const py::args&) { CallStore<&Store::Close>(self); });
+  DefineTransfer(storage);
 }
 
 }  // namespace damo::python

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
@@ -10,6 +11,7 @@ _Value: TypeAlias = bool | int | float | str
 
 _Keys: TypeAlias = npt.NDArray[np.uint64]
 _Floats: TypeAlias = npt.NDArray[np.float32]
+_Integers: TypeAlias = npt.NDArray[np.int64]
 
 build_id: str
 
@@ -81,6 +83,27 @@ class PyStorage:
     def row(self, group: int, key: int) -> dict[str, Any] | None: ...
     def size(self, group: int | None = None) -> int: ...
     def stats(self) -> dict[str, Any]: ...
+    def dump(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        group: int | None = None,
+        min_count: int = 0,
+        expire_days: float | None = None,
+    ) -> int: ...
+    def load(
+        self, path: str | os.PathLike[str], *, mode: Literal["merge", "replace"] = "merge"
+    ) -> int: ...
+    def delete(self, group: int, keys: _Keys) -> int: ...
+    def read_rows(
+        self,
+        group: int,
+        visit: Callable[[_Keys, _Floats, _Integers, _Integers, _Floats], None],
+        *,
+        min_count: int = 0,
+        expire_days: float | None = None,
+        rows_per_part: int = 65536,
+    ) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
@@ -107,3 +130,16 @@ class PyEmbedding:
     def lookup(self, keys: _Keys, weights: _Floats) -> None: ...
     def prefetch(self, keys: _Keys) -> None: ...
     def apply_gradients(self, keys: _Keys, gradients: _Floats) -> None: ...
+
+class PyRowImport:
+    def __init__(self, storage: PyStorage, group: int) -> None: ...
+    def add(
+        self,
+        keys: _Keys,
+        weights: _Floats,
+        *,
+        slots: _Floats | None = None,
+        update_nums: _Integers | None = None,
+        update_times: _Integers | None = None,
+    ) -> None: ...
+    def commit(self, *, mode: Literal["merge", "replace"] = "merge") -> int: ...
