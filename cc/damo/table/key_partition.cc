@@ -9,7 +9,7 @@ namespace {
 // The keys are counted and placed in this many ranges at most, each by one thread. The result does not depend
 // on it.
 constexpr size_t kMaxRanges = 16;
-constexpr size_t kMinKeysPerRange = 2048;
+constexpr size_t kMinKeysPerRange = 8192;
 
 }  // namespace
 
