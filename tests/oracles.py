@@ -289,26 +289,55 @@ class Optimizer:
     slot_names: tuple[str, ...]
     rate_name: str
     defaults: Mapping[str, Value]
+    row_options: tuple[str, ...] = ("clipnorm", "clipvalue")
 
 
+_DECAYING = ("clipnorm", "clipvalue", "weight_decay")
 _ADAM_DEFAULTS = {"gamma": 1e-3, "beta1": 0.9, "beta2": 0.999, "lambda": 0.0, "epsilon": 1e-8}
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(_sgd, (), "gamma", {"gamma": 1e-3, "lambda": 0.0}),
+    "sgd": Optimizer(_sgd, (), "gamma", {"gamma": 1e-3, "lambda": 0.0}, _DECAYING),
     "ftrl": Optimizer(
         _ftrl, ("z", "n"), "gamma", {"gamma": 5e-3, "beta": 0.0, "lambda1": 0.0, "lambda2": 0.0}
     ),
     "adagrad": Optimizer(
-        _adagrad, ("sum",), "gamma", {"gamma": 1e-2, "lambda": 0.0, "eta": 0.0, "epsilon": 1e-10}
+        _adagrad,
+        ("sum",),
+        "gamma",
+        {"gamma": 1e-2, "lambda": 0.0, "eta": 0.0, "epsilon": 1e-10},
+        _DECAYING,
     ),
-    "adam": Optimizer(_adam, ("m", "v"), "gamma", _ADAM_DEFAULTS),
+    "adam": Optimizer(_adam, ("m", "v"), "gamma", _ADAM_DEFAULTS, _DECAYING),
     "adamw": Optimizer(_adamw, ("m", "v"), "gamma", {**_ADAM_DEFAULTS, "lambda": 1e-2}),
     "lion": Optimizer(_lion, ("m",), "eta", {"eta": 3e-4, "beta1": 0.9, "beta2": 0.99, "lambda": 1e-2}),
 }
 
 
 def _optimizer(spec: Spec) -> tuple[Optimizer, dict[str, float]]:
-    name, p = split_spec("optimizer", spec, {k: v.defaults for k, v in OPTIMIZERS.items()})
+    off = dict.fromkeys(_DECAYING, math.inf) | {"weight_decay": 0.0}
+    known = {k: {**v.defaults, **{o: off[o] for o in v.row_options}} for k, v in OPTIMIZERS.items()}
+    name, p = split_spec("optimizer", spec, known)
     return OPTIMIZERS[name], {key: float(value) for key, value in p.items()}
+
+
+def _sum_of_squares(values: Float32s) -> Float64s:
+    """[..., dim] to [..., 1]: element i goes to partial sum i mod 16, these are folded by halves."""
+    squares = values.astype(np.float64) ** 2
+    padding = [(0, 0)] * (squares.ndim - 1) + [(0, -squares.shape[-1] % 16)]
+    squares = np.pad(squares, padding)
+    sums = np.zeros((*squares.shape[:-1], 16))
+    for first in range(0, squares.shape[-1], 16):
+        sums = sums + squares[..., first : first + 16]
+    for half in (8, 4, 2, 1):
+        sums = sums[..., :half] + sums[..., half : 2 * half]
+    return sums
+
+
+def _clipped(gradients: Float32s, p: Mapping[str, float]) -> Float32s:
+    norm = np.sqrt(_sum_of_squares(gradients))
+    factor = _f32(p["clipnorm"] / norm)
+    gradients = np.where(norm > p["clipnorm"], gradients * factor, gradients)
+    limit = _f32(p["clipvalue"])
+    return np.clip(gradients, -limit, limit)
 
 
 def optimizer_step(
@@ -319,7 +348,7 @@ def optimizer_step(
     update_num: ArrayLike,
     learning_rate: float | None = None,
 ) -> tuple[Float32s, Slots]:
-    """One step of one row or of several. Changes none of its arguments.
+    """One step of one row or of several, row options included. Changes none of its arguments.
 
     Args:
         optimizer: spec.
@@ -337,8 +366,11 @@ def optimizer_step(
     step = Step(t=np.asarray(update_num, np.int64)[..., None], rate=rate, p=p)
     next_slots = {name: np.asarray(slots[name], np.float32) for name in rule.slot_names}
     with np.errstate(all="ignore"):
+        next_weights = np.asarray(weights, np.float32)
+        if p.get("weight_decay", 0.0) > 0:
+            next_weights = _f32(1 - rate * p["weight_decay"]) * next_weights
         next_weights = rule.step(
-            np.asarray(weights, np.float32), np.asarray(gradients, np.float32), next_slots, step
+            next_weights, _clipped(np.asarray(gradients, np.float32), p), next_slots, step
         )
     return next_weights, next_slots
 
@@ -486,18 +518,21 @@ class OracleTable:
                 values[i] = self.rows[key].weights
         return values.reshape(*rows.shape, self.dim)
 
-    def apply_gradients(self, keys: ArrayLike, gradients: ArrayLike) -> None:
+    def apply_gradients(
+        self, keys: ArrayLike, gradients: ArrayLike, learning_rate: float | None = None
+    ) -> None:
         """One step for each distinct key, with the sum of its gradients.
 
         A row whose gradient is not finite, or whose step would make it so, is left alone and counted.
 
-        keys: integers of any shape; gradients: float32 keys.shape + [dim].
+        keys: integers of any shape; gradients: float32 keys.shape + [dim]; learning_rate: of this call, None:
+        the table's own.
         """
         sums = self._summed(as_keys(keys).reshape(-1), np.asarray(gradients, np.float32))
         finite = {key: total for key, total in sums.items() if np.isfinite(total).all()}
         self.skipped += len(sums) - len(finite)
         if finite:
-            self._step(finite)
+            self._step(finite, self.learning_rate() if learning_rate is None else learning_rate)
         self.global_step += 1
 
     def learning_rate(self) -> float:
@@ -521,7 +556,7 @@ class OracleTable:
                     sums[key] = sums[key] + gradient if key in sums else gradient
         return sums
 
-    def _step(self, gradients: Mapping[int, Float32s]) -> None:
+    def _step(self, gradients: Mapping[int, Float32s], learning_rate: float) -> None:
         slot_names = _optimizer(self.optimizer)[0].slot_names
         born = np.array([key for key in gradients if key not in self.rows], np.uint64)
         new_rows = {}
@@ -535,7 +570,7 @@ class OracleTable:
             np.stack(list(gradients.values())),
             {name: np.stack([row.slots[name] for row in rows]) for name in slot_names},
             [row.update_num + 1 for row in rows],
-            self.learning_rate(),
+            learning_rate,
         )
         for i, (key, row) in enumerate(zip(gradients, rows, strict=True)):
             next_slots = {name: slots[name][i] for name in slot_names}

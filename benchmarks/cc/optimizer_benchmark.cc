@@ -79,14 +79,14 @@ void UpdateRows(benchmark::State& state, const std::string& name, size_t dim, Si
   if (!SetSimdLevelForTesting(level)) return state.SkipWithError("not supported by this machine");
   const auto made = MakeOptimizer(Parameters(name));
   const Optimizer& optimizer = **made;
-  const std::vector<float> gradients = RandomGradients(dim);
+  std::vector<float> gradients = RandomGradients(dim);
   Rows& rows = RowsFor(dim, optimizer.slot_names().size(), hot);
   size_t next = 0;
   size_t update = 0;
   for (auto _ : state) {
     rows.Prefetch(next + kPrefetchDistance);
     float* const row = rows.row(next);
-    const Span<const float> gradient(gradients.data() + update % kGradients * dim, dim);
+    const Span<float> gradient(gradients.data() + update % kGradients * dim, dim);
     const Optimizer::Step step{optimizer.learning_rate(), 1 + static_cast<int64_t>(update % kMaxUpdateNum)};
     optimizer.Update(step, gradient, rows.weights(row), rows.slots(row));
     benchmark::ClobberMemory();

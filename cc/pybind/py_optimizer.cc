@@ -55,7 +55,8 @@ void PyOptimizer::Call(const py::object& weights_object, const py::object& gradi
   const double base = optimizer_->learning_rate();
   const double learning_rate = schedule_ ? schedule_->LearningRate(base, step - 1) : base;
   const ScopedFloatEnvironment float_environment;
-  optimizer_->Update({learning_rate, step}, gradients, weights, slots_);
+  std::vector<float> scratch(gradients.begin(), gradients.end());
+  optimizer_->Update({learning_rate, step}, scratch, weights, slots_);
 }
 
 void DefineOptimizer(py::module_& module) {
@@ -81,6 +82,13 @@ void DefineOptimizer(py::module_& module) {
       .def_property_readonly(
           "parameters", [](const PyOptimizer& self) { return ToDict(self.parameters()); },
           "All settings, defaults filled in.")
+      .def_property_readonly(
+          "schedule",
+          [](const PyOptimizer& self) {
+            const std::optional<Parameters> schedule = self.schedule_parameters();
+            return schedule ? py::object(ToDict(*schedule)) : py::none();
+          },
+          "All settings of the schedule, defaults filled in, or None.")
       .def_property_readonly("slot_names", &PyOptimizer::slot_names,
                              "Names of the slots that follow the weights in a row, in order.");
 }

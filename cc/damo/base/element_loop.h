@@ -56,9 +56,9 @@ __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw"), noinline)) void Avx
 
 }  // namespace internal
 
-// kernel(arrays[0]...), kernel(arrays[1]...), ..., kernel(arrays[size - 1]...). The kernel takes one float of
-// each array, by reference those that it changes; its operator() is const and DAMO_ALWAYS_INLINE. The arrays
-// must not overlap, and need no alignment.
+// kernel(arrays[0]...), kernel(arrays[1]...), ..., kernel(arrays[size - 1]...). The kernel takes one element
+// of each array, a float or a double, by reference those that it changes; its operator() is const and
+// DAMO_ALWAYS_INLINE. The arrays must not overlap, and need no alignment.
 template <typename Kernel, typename... Floats>
 inline void ForEachElement(const Kernel& kernel, size_t size, Floats*... arrays) {
 #if DAMO_HAVE_X86_LEVELS

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/base/float_math.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -38,6 +39,13 @@ struct CollectOverruns {
   }
 };
 
+struct AddSquareKernel {
+  DAMO_ALWAYS_INLINE void operator()(float value, double& sum) const {
+    const double wide = value;
+    sum += wide * wide;
+  }
+};
+
 }  // namespace
 
 bool AllFinite(Span<const float> values) {
@@ -45,6 +53,19 @@ bool AllFinite(Span<const float> values) {
   uint32_t bits = 0;
   ForEachElement(CollectOverruns{&bits}, values.size(), values.data());
   return (bits & kSign) == 0;
+}
+
+double SumOfSquares(Span<const float> values) {
+  constexpr size_t kPartialSums = 16;
+  double sums[kPartialSums] = {};
+  for (size_t begin = 0; begin < values.size(); begin += kPartialSums) {
+    const size_t size = std::min(kPartialSums, values.size() - begin);
+    ForEachElement(AddSquareKernel{}, size, values.data() + begin, sums + 0);
+  }
+  for (size_t half = kPartialSums / 2; half > 0; half /= 2) {
+    for (size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
+  }
+  return sums[0];
 }
 
 void CopyScaled(const float* source, float scale, float* destination, size_t size) {

@@ -20,6 +20,11 @@ void CopyScaled(const float* source, float scale, float* destination, size_t siz
 // overlap.
 void AddScaled(const float* source, float scale, float* destination, size_t size);
 
+// The sum of values[i]^2, in double, where no square of a float32 is rounded or overflows. Element i is added
+// to partial sum i mod 16, in order; then partial sum j takes in j + 8 for j < 8, j + 4 for j < 4, j + 2 and
+// j + 1. 0 of an empty array.
+double SumOfSquares(Span<const float> values);
+
 }  // namespace damo
 
 #endif  // DAMO_BASE_FLOAT_MATH_H_

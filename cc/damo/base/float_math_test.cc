@@ -135,5 +135,40 @@ TEST(FloatMathTest, AScaleOfOneKeepsEveryBit) {
   }
 }
 
+// The definition in the header, element by element.
+double PlainSumOfSquares(Span<const float> values) {
+  double sums[16] = {};
+  for (size_t i = 0; i < values.size(); ++i) {
+    sums[i % 16] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  }
+  for (const size_t half : {8, 4, 2, 1}) {
+    for (size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
+  }
+  return sums[0];
+}
+
+TEST(FloatMathTest, SumOfSquaresHasTheBitsOfItsDefinitionAtEveryLevel) {
+  const std::vector<float> source = Values(kMaxSize + kMaxOffset, 4);
+  for (const SimdLevel level : SupportedSimdLevels()) {
+    const ScopedSimdLevel scope(level);
+    for (size_t size = 0; size <= kMaxSize; ++size) {
+      for (size_t offset = 0; offset < kMaxOffset; ++offset) {
+        const Span<const float> values(source.data() + offset, size);
+        ASSERT_EQ(SumOfSquares(values), PlainSumOfSquares(values))
+            << SimdLevelName(level) << " size " << size;
+      }
+    }
+  }
+}
+
+TEST(FloatMathTest, SumOfSquaresNeitherOverflowsNorVanishes) {
+  // Of 32 such squares, of 48 bits each, the sum is exact.
+  EXPECT_EQ(SumOfSquares(std::vector<float>(32, Limits::max())),
+            32.0 * Limits::max() * static_cast<double>(Limits::max()));
+  EXPECT_TRUE(std::isfinite(SumOfSquares(std::vector<float>(65536, Limits::max()))));
+  EXPECT_EQ(SumOfSquares(std::vector<float>(1, Limits::denorm_min())), std::ldexp(1.0, -298));
+  EXPECT_EQ(SumOfSquares({}), 0);
+}
+
 }  // namespace
 }  // namespace damo

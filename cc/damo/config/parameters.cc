@@ -120,6 +120,18 @@ double ParameterReader::RequiredNumber(std::string_view key, const NumberRule& r
   return 0;
 }
 
+std::optional<double> ParameterReader::OptionalNumber(std::string_view key, const NumberRule& rule) {
+  const Parameters::Value* value = Find(key);
+  if (value == nullptr) return std::nullopt;
+  return CheckedNumber(key, *value, rule);
+}
+
+double ParameterReader::NumberUnlessZero(std::string_view key, const NumberRule& rule) {
+  const Parameters::Value* value = Find(key);
+  const bool off = value == nullptr || AsNumber(*value) == 0.0;
+  return off ? 0 : CheckedNumber(key, *value, rule);
+}
+
 bool ParameterReader::Bool(std::string_view key, bool default_value) {
   const Parameters::Value* value = Find(key);
   const bool* boolean = value == nullptr ? &default_value : std::get_if<bool>(value);

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -78,13 +79,17 @@ class ParameterReader {
   double Number(std::string_view key, double default_value, const NumberRule& rule);
   // As Number(), without a default: an absent entry is a failure.
   double RequiredNumber(std::string_view key, const NumberRule& rule);
+  // As Number(), of a setting that is off by default: nullopt, and not in normalized(), where it is absent.
+  std::optional<double> OptionalNumber(std::string_view key, const NumberRule& rule);
+  // As OptionalNumber(), of a setting that 0 turns off as well.
+  double NumberUnlessZero(std::string_view key, const NumberRule& rule);
   bool Bool(std::string_view key, bool default_value);
 
   // The first failure met, else OK if every entry was read. Call it once, last.
   Status Finish();
 
-  // All that was read, defaults filled in, "name" included, every number a double: two spellings of one
-  // configuration are equal here.
+  // All that was read, defaults filled in, "name" included, what is off left out, every number a double: two
+  // spellings of one configuration are equal here.
   const Parameters& normalized() const { return normalized_; }
 
  private:

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "damo/base/element_loop.h"
+#include "damo/optimizer/row_options.h"
 
 namespace damo {
 namespace {
@@ -36,8 +37,7 @@ class Adagrad final : public Optimizer {
   double learning_rate() const override { return settings_.gamma; }
   Span<const std::string_view> slot_names() const override { return kSlotNames; }
 
-  void Update(const Step& step, Span<const float> gradient, Span<float> weights,
-              Span<float> slots) const override {
+  void Update(const Step& step, Span<float> gradient, Span<float> weights, Span<float> slots) const override {
     const auto earlier_updates = static_cast<double>(step.update_num - 1);
     const Kernel kernel{static_cast<float>(step.learning_rate / (1 + earlier_updates * settings_.eta)),
                         static_cast<float>(settings_.lambda), static_cast<float>(settings_.epsilon)};
@@ -57,8 +57,9 @@ StatusOr<std::unique_ptr<const Optimizer>> MakeAdagrad(const Parameters& paramet
   const Settings settings{
       reader.Number("gamma", 1e-2, rule::kPositive), reader.Number("lambda", 0, rule::kNonNegative),
       reader.Number("eta", 0, rule::kNonNegative), reader.Number("epsilon", 1e-10, rule::kPositive)};
+  const RowOptions options = ReadRowOptions(reader);
   DAMO_RETURN_IF_ERROR(reader.Finish());
-  return {std::make_unique<Adagrad>(reader.normalized(), settings)};
+  return WithRowOptions(std::make_unique<Adagrad>(reader.normalized(), settings), options);
 }
 
 }  // namespace damo

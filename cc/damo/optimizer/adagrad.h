@@ -14,6 +14,7 @@
 //             lambda   0      L2 penalty, >= 0
 //             eta      0      decay of the learning rate with the row's updates, >= 0
 //             epsilon  1e-10  > 0
+//             clipnorm, clipvalue, weight_decay: see row_options.h
 #ifndef DAMO_OPTIMIZER_ADAGRAD_H_
 #define DAMO_OPTIMIZER_ADAGRAD_H_
 

@@ -3,6 +3,7 @@
 
 #include "damo/base/element_loop.h"
 #include "damo/optimizer/adam_base.h"
+#include "damo/optimizer/row_options.h"
 
 namespace damo {
 namespace {
@@ -20,8 +21,7 @@ class Adam final : public AdamBase {
  public:
   using AdamBase::AdamBase;
 
-  void Update(const Step& step, Span<const float> gradient, Span<float> weights,
-              Span<float> slots) const override {
+  void Update(const Step& step, Span<float> gradient, Span<float> weights, Span<float> slots) const override {
     const Kernel kernel{MakeStep(step), static_cast<float>(lambda())};
     const size_t dim = weights.size();
     ForEachElement(kernel, dim, gradient.data(), weights.data(), slots.data(), slots.data() + dim);
@@ -33,8 +33,9 @@ class Adam final : public AdamBase {
 StatusOr<std::unique_ptr<const Optimizer>> MakeAdam(const Parameters& parameters) {
   ParameterReader reader("optimizer", parameters);
   const AdamSettings settings = ReadAdamSettings(reader, /*default_lambda=*/0);
+  const RowOptions options = ReadRowOptions(reader);
   DAMO_RETURN_IF_ERROR(reader.Finish());
-  return {std::make_unique<Adam>(reader.normalized(), settings)};
+  return WithRowOptions(std::make_unique<Adam>(reader.normalized(), settings), options);
 }
 
 }  // namespace damo

@@ -14,6 +14,7 @@
 //             beta2    0.999  decay of v, in [0, 1)
 //             lambda   0      L2 penalty, >= 0
 //             epsilon  1e-8   > 0
+//             clipnorm, clipvalue, weight_decay: see row_options.h
 #ifndef DAMO_OPTIMIZER_ADAM_H_
 #define DAMO_OPTIMIZER_ADAM_H_
 

@@ -14,6 +14,7 @@
 //             beta2    0.999  decay of v, in [0, 1)
 //             lambda   1e-2   weight decay, >= 0
 //             epsilon  1e-8   > 0
+//             clipnorm, clipvalue: see row_options.h
 #ifndef DAMO_OPTIMIZER_ADAMW_H_
 #define DAMO_OPTIMIZER_ADAMW_H_
 

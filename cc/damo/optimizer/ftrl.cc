@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "damo/base/element_loop.h"
+#include "damo/optimizer/row_options.h"
 
 namespace damo {
 namespace {
@@ -49,8 +50,7 @@ class Ftrl final : public Optimizer {
   double learning_rate() const override { return settings_.gamma; }
   Span<const std::string_view> slot_names() const override { return kSlotNames; }
 
-  void Update(const Step& step, Span<const float> gradient, Span<float> weights,
-              Span<float> slots) const override {
+  void Update(const Step& step, Span<float> gradient, Span<float> weights, Span<float> slots) const override {
     const float alpha = static_cast<float>(step.learning_rate);
     if (alpha < std::numeric_limits<float>::min()) return;
     const Kernel kernel{alpha, static_cast<float>(settings_.beta), static_cast<float>(settings_.lambda1),
@@ -72,8 +72,9 @@ StatusOr<std::unique_ptr<const Optimizer>> MakeFtrl(const Parameters& parameters
   const Settings settings{
       reader.Number("gamma", 5e-3, rule::kPositive), reader.Number("beta", 0, rule::kNonNegative),
       reader.Number("lambda1", 0, rule::kNonNegative), reader.Number("lambda2", 0, rule::kNonNegative)};
+  const RowOptions options = ReadClipOptions(reader);
   DAMO_RETURN_IF_ERROR(reader.Finish());
-  return {std::make_unique<Ftrl>(reader.normalized(), settings)};
+  return WithRowOptions(std::make_unique<Ftrl>(reader.normalized(), settings), options);
 }
 
 }  // namespace damo

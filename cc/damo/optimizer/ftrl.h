@@ -20,6 +20,7 @@
 //             beta     0     smoothing of the learning rate, >= 0
 //             lambda1  0     L1 penalty, >= 0
 //             lambda2  0     L2 penalty, >= 0
+//             clipnorm, clipvalue: see row_options.h
 #ifndef DAMO_OPTIMIZER_FTRL_H_
 #define DAMO_OPTIMIZER_FTRL_H_
 

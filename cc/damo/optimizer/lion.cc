@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "damo/base/element_loop.h"
+#include "damo/optimizer/row_options.h"
 
 namespace damo {
 namespace {
@@ -41,8 +42,7 @@ class Lion final : public Optimizer {
   double learning_rate() const override { return settings_.eta; }
   Span<const std::string_view> slot_names() const override { return kSlotNames; }
 
-  void Update(const Step& step, Span<const float> gradient, Span<float> weights,
-              Span<float> slots) const override {
+  void Update(const Step& step, Span<float> gradient, Span<float> weights, Span<float> slots) const override {
     const Kernel kernel{static_cast<float>(step.learning_rate),  static_cast<float>(settings_.beta1),
                         static_cast<float>(settings_.beta2),     static_cast<float>(1 - settings_.beta1),
                         static_cast<float>(1 - settings_.beta2), static_cast<float>(settings_.lambda)};
@@ -62,8 +62,9 @@ StatusOr<std::unique_ptr<const Optimizer>> MakeLion(const Parameters& parameters
   const Settings settings{
       reader.Number("eta", 3e-4, rule::kPositive), reader.Number("beta1", 0.9, rule::kUnitHalfOpen),
       reader.Number("beta2", 0.99, rule::kUnitHalfOpen), reader.Number("lambda", 1e-2, rule::kNonNegative)};
+  const RowOptions options = ReadClipOptions(reader);
   DAMO_RETURN_IF_ERROR(reader.Finish());
-  return {std::make_unique<Lion>(reader.normalized(), settings)};
+  return WithRowOptions(std::make_unique<Lion>(reader.normalized(), settings), options);
 }
 
 }  // namespace damo

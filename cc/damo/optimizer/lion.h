@@ -10,6 +10,7 @@
 //             beta1   0.9   share of m in the step's direction, in [0, 1)
 //             beta2   0.99  decay of m, in [0, 1)
 //             lambda  1e-2  weight decay, >= 0
+//             clipnorm, clipvalue: see row_options.h
 #ifndef DAMO_OPTIMIZER_LION_H_
 #define DAMO_OPTIMIZER_LION_H_
 

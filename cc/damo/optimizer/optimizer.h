@@ -34,11 +34,12 @@ class Optimizer {
   virtual Span<const std::string_view> slot_names() const = 0;
 
   // Applies one step to one row in place. `gradient` and `weights` hold dim floats; `slots` holds
-  // slot_names().size() * dim, one slot after another, all zero in a fresh row. None of them overlap.
+  // slot_names().size() * dim, one slot after another, all zero in a fresh row. None of them overlap. What is
+  // in `gradient` afterwards is undefined: row options (row_options.h) change it in place.
   // Elements are independent and treated alike, in float32, in the order of operations that the algorithm's
   // formula is written in; the caller has set the float environment (base/float_environment.h). A gradient
   // that is not finite is the caller's to refuse (contract C9).
-  virtual void Update(const Step& step, Span<const float> gradient, Span<float> weights,
+  virtual void Update(const Step& step, Span<float> gradient, Span<float> weights,
                       Span<float> slots) const = 0;
 
  private:

@@ -37,6 +37,8 @@ std::vector<std::unique_ptr<const Optimizer>> Optimizers() {
   optimizers.push_back(Make("adamw", {{"gamma", 0.3}, {"lambda", 0.1}, {"beta2", 0.9}}));
   optimizers.push_back(Make("ftrl", {{"gamma", 0.3}, {"beta", 0.1}, {"lambda1", 0.1}, {"lambda2", 0.1}}));
   optimizers.push_back(Make("lion", {{"eta", 0.3}, {"lambda", 0.1}, {"beta2", 0.5}}));
+  optimizers.push_back(Make("sgd", {{"gamma", 0.3}, {"clipvalue", 0.5}, {"weight_decay", 0.1}}));
+  optimizers.push_back(Make("lion", {{"eta", 0.3}, {"clipvalue", 0.5}}));
   return optimizers;
 }
 
@@ -58,12 +60,15 @@ class Case {
     std::vector<float> buffer = initial_;
     const Span<float> weights(buffer.data() + offset_, dim_);
     const Span<float> slots(buffer.data() + offset_ + dim_, dim_ * num_slots());
+    std::vector<float> gradients = gradients_;
     for (int t = 1; t <= kNumSteps; ++t) {
-      const Span<const float> gradient(gradients_.data() + (t - 1) * dim_, dim_);
+      const Span<float> gradient(gradients.data() + (t - 1) * dim_, dim_);
       optimizer_.Update({optimizer_.learning_rate(), t}, gradient, weights, slots);
     }
     return buffer;
   }
+
+  std::vector<float> RunAtBaseline() const { return RunAtLevel(SimdLevel::kBaseline); }
 
   std::vector<float> RunElementByElement() const {
     const ScopedSimdLevel scope(SimdLevel::kBaseline);
@@ -73,8 +78,8 @@ class Case {
     for (size_t i = 0; i < dim_; ++i) {
       for (size_t slot = 0; slot < slots.size(); ++slot) slots[slot] = row[(1 + slot) * dim_ + i];
       for (int t = 1; t <= kNumSteps; ++t) {
-        const Span<const float> gradient(gradients_.data() + (t - 1) * dim_ + i, 1);
-        optimizer_.Update({optimizer_.learning_rate(), t}, gradient, {row + i, 1}, slots);
+        float gradient = gradients_[(t - 1) * dim_ + i];
+        optimizer_.Update({optimizer_.learning_rate(), t}, {&gradient, 1}, {row + i, 1}, slots);
       }
       for (size_t slot = 0; slot < slots.size(); ++slot) row[(1 + slot) * dim_ + i] = slots[slot];
     }
@@ -105,10 +110,13 @@ class Case {
   const std::vector<float> gradients_;
 };
 
-void ExpectLevelsAgree(const Optimizer& optimizer, size_t dim, size_t offset) {
+using Run = std::vector<float> (Case::*)() const;
+
+// Compares each level with `plain`.
+void ExpectLevelsAgree(const Optimizer& optimizer, size_t dim, size_t offset, Run plain) {
   const auto seed = static_cast<uint32_t>(dim * 16 + offset);
   const Case test_case(optimizer, dim, offset, seed);
-  const std::vector<float> expected = test_case.RunElementByElement();
+  const std::vector<float> expected = (test_case.*plain)();
   for (const SimdLevel level : SupportedSimdLevels()) {
     const std::vector<float> actual = test_case.RunAtLevel(level);
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -119,13 +127,26 @@ void ExpectLevelsAgree(const Optimizer& optimizer, size_t dim, size_t offset) {
   }
 }
 
+void ExpectLevelsAgreeAtAllDims(const Optimizer& optimizer, Run plain) {
+  for (size_t dim = 0; dim <= 70; ++dim) {
+    for (const size_t offset : {0, 1, 2, 3, 4, 7}) ExpectLevelsAgree(optimizer, dim, offset, plain);
+  }
+  ExpectLevelsAgree(optimizer, 128, 0, plain);
+  ExpectLevelsAgree(optimizer, 128, 5, plain);
+}
+
 TEST(OptimizerSimdTest, EveryLevelHasTheBitsOfThePlainLoop) {
   for (const auto& optimizer : Optimizers()) {
-    for (size_t dim = 0; dim <= 70; ++dim) {
-      for (const size_t offset : {0, 1, 2, 3, 4, 7}) ExpectLevelsAgree(*optimizer, dim, offset);
-    }
-    ExpectLevelsAgree(*optimizer, 128, 0);
-    ExpectLevelsAgree(*optimizer, 128, 5);
+    ExpectLevelsAgreeAtAllDims(*optimizer, &Case::RunElementByElement);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// With clipnorm the elements of a row do meet, in the norm.
+TEST(OptimizerSimdTest, EveryLevelClipsNormsToTheSameBits) {
+  for (const char* name : {"sgd", "adagrad", "adam", "adamw", "ftrl", "lion"}) {
+    const auto optimizer = Make(name, {{"clipnorm", 0.7}});
+    ExpectLevelsAgreeAtAllDims(*optimizer, &Case::RunAtBaseline);
     if (HasFatalFailure()) return;
   }
 }

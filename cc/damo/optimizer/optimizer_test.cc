@@ -45,7 +45,7 @@ struct Row {
       : optimizer(rule), weights(std::move(initial)), slots(weights.size() * rule.slot_names().size()) {}
 
   void Step(const Values& gradient) { Step(gradient, optimizer.learning_rate()); }
-  void Step(const Values& gradient, double learning_rate) {
+  void Step(Values gradient, double learning_rate) {
     optimizer.Update({learning_rate, ++update_num}, gradient, weights, slots);
   }
 
@@ -369,9 +369,9 @@ TEST(OptimizerTest, EveryParameterHasItsRule) {
 TEST(OptimizerTest, UnknownNamesListTheKnownOnes) {
   EXPECT_EQ(MessageFor(Parameters("adamm")),
             "unknown optimizer 'adamm'; known: 'adagrad', 'adam', 'adamw', 'ftrl', 'lion', 'sgd'");
-  EXPECT_EQ(
-      MessageFor(With("adam", {{"gama", 1}})),
-      "optimizer 'adam' has no parameter 'gama'; known: 'beta1', 'beta2', 'epsilon', 'gamma', 'lambda'");
+  EXPECT_EQ(MessageFor(With("adam", {{"gama", 1}})),
+            "optimizer 'adam' has no parameter 'gama'; known: 'beta1', 'beta2', 'clipnorm', 'clipvalue', "
+            "'epsilon', 'gamma', 'lambda', 'weight_decay'");
   EXPECT_EQ(MessageFor(Parameters()), "optimizer: parameter 'name' is required");
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "damo/base/element_loop.h"
+#include "damo/optimizer/row_options.h"
 
 namespace damo {
 namespace {
@@ -23,7 +24,7 @@ class Sgd final : public Optimizer {
   double learning_rate() const override { return gamma_; }
   Span<const std::string_view> slot_names() const override { return {}; }
 
-  void Update(const Step& step, Span<const float> gradient, Span<float> weights,
+  void Update(const Step& step, Span<float> gradient, Span<float> weights,
               Span<float> /*slots*/) const override {
     const Kernel kernel{static_cast<float>(step.learning_rate), lambda_};
     ForEachElement(kernel, weights.size(), gradient.data(), weights.data());
@@ -40,8 +41,9 @@ StatusOr<std::unique_ptr<const Optimizer>> MakeSgd(const Parameters& parameters)
   ParameterReader reader("optimizer", parameters);
   const double gamma = reader.Number("gamma", 1e-3, rule::kPositive);
   const double lambda = reader.Number("lambda", 0, rule::kNonNegative);
+  const RowOptions options = ReadRowOptions(reader);
   DAMO_RETURN_IF_ERROR(reader.Finish());
-  return {std::make_unique<Sgd>(reader.normalized(), gamma, lambda)};
+  return WithRowOptions(std::make_unique<Sgd>(reader.normalized(), gamma, lambda), options);
 }
 
 }  // namespace damo

@@ -8,6 +8,7 @@
 // Slots: none.
 // Parameters: gamma   1e-3  learning rate, > 0
 //             lambda  0     L2 penalty, >= 0
+//             clipnorm, clipvalue, weight_decay: see row_options.h
 #ifndef DAMO_OPTIMIZER_SGD_H_
 #define DAMO_OPTIMIZER_SGD_H_
 
