@@ -26,6 +26,7 @@ def lookup(
     padding_key: int | None = None,
     missing: str = "initial",
     training: bool = False,
+    learning_rate: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads the weights of rows.
 
@@ -38,6 +39,7 @@ def lookup(
         missing: `"initial"` or `"zeros"`: what a key without a row reads as.
         training: whether gradients are to follow. Rows are then brought into memory; else nothing there
             changes.
+        learning_rate: float32 scalar, >= 0: of the step that the gradient will take. `None`: the group's own.
 
     Returns:
         embeddings, float32 `keys.shape + [dim]`; and the probe, a float32 scalar 0.
@@ -46,6 +48,7 @@ def lookup(
         table,
         keys,
         anchor,
+        _rates_input(learning_rate),
         dim=dim,
         padding_key=_padding_attr(padding_key),
         missing=missing,
@@ -77,6 +80,7 @@ def apply_gradients(
     gradients: tf.Tensor,
     *,
     loss_scale: Any = 1.0,
+    learning_rate: Any = None,
     padding_key: int | None = None,
 ) -> tf.Tensor:
     """Takes one optimizer step on the row of each distinct key.
@@ -86,13 +90,19 @@ def apply_gradients(
         keys: int64 or uint64, any shape.
         gradients: float32, `keys.shape + [dim]`; those of equal keys are summed first.
         loss_scale: float32 scalar that gradients are divided by.
+        learning_rate: float32 scalar, >= 0: of this step. `None`: the group's own.
         padding_key: a key in [0, 2**64) that is left out.
 
     Returns:
         The token, a float32 scalar: 0, or NaN if a scaled gradient overflowed.
     """
     return _ops.damo_embedding_apply_gradients(
-        table, keys, gradients, loss_scale, padding_key=_padding_attr(padding_key)
+        table,
+        keys,
+        gradients,
+        loss_scale,
+        _rates_input(learning_rate),
+        padding_key=_padding_attr(padding_key),
     )
 
 
@@ -115,9 +125,19 @@ def size(table: tf.Tensor) -> tf.Tensor:
     return _ops.damo_table_size(table)
 
 
+def step(table: tf.Tensor) -> tf.Tensor:
+    """The global step of a table, an int64 scalar: apply calls so far, in this process and before."""
+    return _ops.damo_table_step(table)
+
+
 def table_handle(directory: str, group: int) -> tf.Tensor:
     """A new handle, a resource scalar, to one group of a store."""
     return _ops.damo_table_handle(directory, group=group)
+
+
+def _rates_input(learning_rate: Any) -> list[Any]:
+    """The input form of a learning rate: at most one."""
+    return [] if learning_rate is None else [learning_rate]
 
 
 def _padding_attr(padding_key: int | None) -> list[int]:
@@ -130,8 +150,8 @@ def _padding_attr(padding_key: int | None) -> list[int]:
 @tf.RegisterGradient("DamoEmbeddingLookup")
 def _lookup_gradient(
     op: tf.Operation, embeddings_gradient: Any, probe_gradient: tf.Tensor
-) -> tuple[None, None, tf.Tensor]:
-    table, keys, _ = op.inputs
+) -> list[tf.Tensor | None]:
+    table, keys, _, *rates = op.inputs
     # Each replica's loss is divided by the number of replicas. That factor reaches the probe too, but
     # belongs to the gradients: the rows see the sum over replicas, like a mirrored variable.
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -140,12 +160,14 @@ def _lookup_gradient(
         keys,
         tf.convert_to_tensor(embeddings_gradient),
         probe_gradient * float(num_replicas),
+        rates,
         padding_key=op.get_attr("padding_key"),
     )
-    return None, None, token
+    return [None, None, token, *[None for _ in rates]]
 
 
 tf.no_gradient("DamoEmbeddingApplyGradients")
 tf.no_gradient("DamoEmbeddingPrefetch")
 tf.no_gradient("DamoTableHandle")
 tf.no_gradient("DamoTableSize")
+tf.no_gradient("DamoTableStep")

@@ -435,6 +435,29 @@ def test_an_initializers_defaults_are_the_documented_ones(name):
     assert damo.PyInitializer({"name": name}).parameters == {"name": name, **oracles.INITIALIZERS[name]}
 
 
+def test_apply_gradients_takes_the_rate_of_the_call(storage, embedding):
+    oracle = oracles.OracleTable(DIM, optimizer=SGD, initializer="zeros")
+    gradients = np.arange(1, DIM + 1, dtype=np.float32)
+    embedding.apply_gradients(keys_of(1), gradients, 0.25)
+    embedding.apply_gradients(keys_of(1), gradients, learning_rate=np.float32(0.125))
+    embedding.apply_gradients(keys_of(1), gradients)
+    storage.apply_gradients(0, keys_of(1), gradients, learning_rate=0)
+    for rate in (0.25, 0.125, None, 0.0):
+        oracle.apply_gradients([1], gradients[None], rate)
+    np.testing.assert_array_equal(lookup(embedding, keys_of(1)), oracle.lookup([1]))
+
+    with pytest.raises(ValueError, match="`learning_rate` must be >= 0 and finite in float32"):
+        embedding.apply_gradients(keys_of(1), gradients, -0.25)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        embedding.apply_gradients(keys_of(1), gradients, "fast")
+
+
+def test_an_optimizer_tells_its_schedule():
+    assert damo.PyOptimizer(SGD).schedule is None
+    schedule = damo.PyOptimizer(SGD, {"name": "cosine_decay", "decay_steps": 5}).schedule
+    assert schedule == {"name": "cosine_decay", "decay_steps": 5.0, "alpha": 0.0}
+
+
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ValueError) as caught:
         damo.PyOptimizer({"name": "sdg"})
@@ -454,7 +477,8 @@ def test_unknown_names_list_the_known_ones():
 def test_an_unknown_optimizer_parameter_lists_the_known_ones(name):
     with pytest.raises(ValueError) as caught:
         damo.PyOptimizer({"name": name, "learning_rate": 0.1})
-    known = ", ".join(f"'{key}'" for key in sorted(oracles.OPTIMIZERS[name].defaults))
+    optimizer = oracles.OPTIMIZERS[name]
+    known = ", ".join(f"'{key}'" for key in sorted([*optimizer.defaults, *optimizer.row_options]))
     assert str(caught.value) == f"optimizer '{name}' has no parameter 'learning_rate'; known: {known}"
 
 

@@ -95,6 +95,7 @@ def test_prefetch_has_the_shape_of_keys(handle, keys, dtype):
 
 def test_size_and_handle_are_scalars(store, handle):
     assert traced_shapes(lambda: ops.size(handle)) == [[]]
+    assert traced_shapes(lambda: ops.step(handle)) == [[]]
     assert traced_shapes(lambda: ops.table_handle(store.directory, 0)) == [[]]
     unknown = tf.TensorSpec(None, tf.string)
     assert traced_shapes(lambda directory: ops.table_handle(directory, 0), unknown) == [[]]
@@ -109,8 +110,19 @@ def test_size_and_handle_are_scalars(store, handle):
         lambda handle, vector: ops.apply_gradients(handle, KEYS, tf.zeros([2, DIM]), loss_scale=[1.0]),
         lambda handle, vector: ops.prefetch(vector, KEYS),
         lambda handle, vector: ops.table_handle(["a", "b"], 0),
+        lambda handle, vector: lookup(handle, learning_rate=tf.zeros([1])),
+        lambda handle, vector: ops.apply_gradients(handle, KEYS, tf.zeros([2, DIM]), learning_rate=[1.0]),
     ],
-    ids=["table", "anchor", "table of apply", "loss_scale", "table of prefetch", "directory"],
+    ids=[
+        "table",
+        "anchor",
+        "table of apply",
+        "loss_scale",
+        "table of prefetch",
+        "directory",
+        "rate",
+        "apply's rate",
+    ],
 )
 def test_scalars_are_checked_when_traced(handle, call):
     vector = tf.raw_ops.Pack(values=[handle, handle], axis=0)
@@ -163,6 +175,26 @@ def unknown_shape(value):
             r"`loss_scale` must be finite and its reciprocal, too\. Received: -?nan",
         ),
         (
+            lambda h: lookup(h, learning_rate=unknown_shape([1.0])),
+            r"`learning_rate` must be a scalar\. Received shape: \[1\]",
+        ),
+        (
+            lambda h: raw_ops.damo_embedding_lookup(h, KEYS, ANCHOR, [0.5, 0.5], dim=DIM),
+            r"`learning_rate` must hold at most one rate\. Received: 2",
+        ),
+        (
+            lambda h: lookup(h, learning_rate=-0.5),
+            r"`learning_rate` must be >= 0 and finite in float32\. Received: learning_rate=-0\.5",
+        ),
+        (
+            lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM]), learning_rate=unknown_shape([1])),
+            r"`learning_rate` must be a scalar\. Received shape: \[1\]",
+        ),
+        (
+            lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM]), learning_rate=np.inf),
+            r"`learning_rate` must be >= 0 and finite in float32\. Received: learning_rate=inf",
+        ),
+        (
             lambda h: ops.table_handle("", 0),
             r"`directory` must be a path\. Received: directory=''",
         ),
@@ -191,7 +223,7 @@ def test_bad_input_is_an_invalid_argument(store, handle, function, call, text):
         (lambda h: ops.table_handle(["x"], 0), r"`directory` must be a scalar\. Received shape: \[1\]"),
         (
             lambda h: raw_ops.damo_embedding_lookup(
-                h, KEYS, ANCHOR, dim=DIM, padding_key=[1, 2], missing="initial"
+                h, KEYS, ANCHOR, [], dim=DIM, padding_key=[1, 2], missing="initial"
             ),
             "`padding_key` must hold at most one key. Received: 2",
         ),
@@ -221,10 +253,11 @@ def test_keys_of_too_many_dimensions_are_an_invalid_argument(handle):
     [
         lookup,
         ops.size,
+        ops.step,
         lambda h: ops.apply_gradients(h, KEYS, tf.zeros([2, DIM])),
         lambda h: ops.prefetch(h, KEYS),
     ],
-    ids=["lookup", "size", "apply", "prefetch"],
+    ids=["lookup", "size", "step", "apply", "prefetch"],
 )
 def test_handle_of_another_kind_is_an_invalid_argument(use, function):
     variable = tf.Variable(1.0)
@@ -278,6 +311,39 @@ def test_size_counts_the_rows_of_the_group(store, handle):
     assert ops.size(handle) == 2
     assert ops.size(get_table(store.storage, 1).handle) == 1
     assert ops.size(handle).dtype == tf.int64
+
+
+def test_step_counts_apply_calls_in_this_process_and_before(tmp_path):
+    for step in (0, 2):
+        with damo_tf.Store(tmp_path) as store:
+            store.add_group(0, DIM)
+            handle = get_table(store.storage, 0).handle
+            assert ops.step(handle) == step
+            ops.apply_gradients(handle, KEYS, tf.ones([2, DIM]))
+            store.apply_gradients(0, [1], np.ones((1, DIM)))
+            assert ops.step(handle) == step + 2
+            assert ops.step(handle).dtype == tf.int64
+
+
+def test_step_in_a_function_is_ordered_with_apply_calls(handle):
+    @tf.function
+    def steps():
+        before = ops.step(handle)
+        ops.apply_gradients(handle, KEYS, tf.ones([2, DIM]))
+        between = ops.step(handle)
+        ops.apply_gradients(handle, KEYS, tf.ones([2, DIM]))
+        return before, between, ops.step(handle)
+
+    assert [int(step) for step in steps()] == [0, 1, 2]
+
+
+def test_learning_rate_of_an_apply_call(store, handle):
+    store.add_group(1, DIM, optimizer={"name": "sgd", "gamma": 1}, initializer="zeros")
+    handle = get_table(store.storage, 1).handle
+    for key, rate, expected in [(1, 0.5, -1.5), (2, 0.0, 0.0), (3, None, -3.0)]:
+        keys = tf.constant([key], tf.int64)
+        ops.apply_gradients(handle, keys, tf.fill([1, DIM], 3.0), learning_rate=rate)
+        np.testing.assert_array_equal(store.row(1, key).weights, np.full(DIM, expected))
 
 
 def test_handle_opens_a_store_that_is_closed(tmp_path):

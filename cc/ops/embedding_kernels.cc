@@ -50,6 +50,20 @@ absl::StatusOr<float> ScalarInput(OpKernelContext* ctx, int index, const char* n
       StrCat("`", name, "` must be a scalar. Received shape: ", input.shape().DebugString()));
 }
 
+// The input `learning_rate`, which is a list of at most one scalar that begins at `index`.
+absl::StatusOr<std::optional<double>> LearningRateInput(OpKernelContext* ctx, int index) {
+  const int num_rates = ctx->num_inputs() - index;
+  if (num_rates == 0) return std::nullopt;
+  if (num_rates > 1) {
+    return absl::InvalidArgumentError(
+        StrCat("`learning_rate` must hold at most one rate. Received: ", num_rates));
+  }
+  const auto rate = ScalarInput(ctx, index, "learning_rate");
+  TF_RETURN_IF_ERROR(rate.status());
+  TF_RETURN_IF_ERROR(ToAbslStatus(CheckLearningRate(*rate)));
+  return *rate;
+}
+
 // keys.shape + [dim]
 absl::StatusOr<TensorShape> RowsShape(const Tensor& keys, int64_t dim) {
   TensorShape shape = keys.shape();
@@ -84,6 +98,8 @@ class EmbeddingLookupOp final : public OpKernel {
                                                resource->DebugString(), ". Received: dim=", dim_));
     }
     TF_RETURN_IF_ERROR(ScalarInput(ctx, 2, "anchor").status());
+    // For the gradient only; refused here, a bad one stops the step before anything has changed.
+    TF_RETURN_IF_ERROR(LearningRateInput(ctx, 3).status());
     const Tensor& keys = ctx->input(1);
     const auto shape = RowsShape(keys, dim_);
     TF_RETURN_IF_ERROR(shape.status());
@@ -135,11 +151,14 @@ class EmbeddingApplyGradientsOp final : public OpKernel {
       return absl::InvalidArgumentError(
           StrCat("`loss_scale` must be finite and its reciprocal, too. Received: ", *loss_scale));
     }
+    const auto learning_rate = LearningRateInput(ctx, 4);
+    TF_RETURN_IF_ERROR(learning_rate.status());
     const bool scaled = *loss_scale != 0.0f && *loss_scale != 1.0f;
 
     ApplyOptions options;
     options.padding_key = padding_key_;
     options.gradient_scale = scaled ? 1.0f / *loss_scale : 1.0f;
+    options.learning_rate = *learning_rate;
     DeviceExecutor executor(ctx);
     const Span<const float> values(gradients.flat<float>().data(),
                                    static_cast<size_t>(gradients.NumElements()));

@@ -76,8 +76,24 @@ class TableSizeOp final : public OpKernel {
   }
 };
 
+class TableStepOp final : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* ctx) override {
+    RunKernel(ctx, [&]() -> absl::Status {
+      TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
+      Tensor* output = nullptr;
+      TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &output));
+      output->scalar<int64_t>()() = resource->table().step();
+      return absl::OkStatus();
+    });
+  }
+};
+
 REGISTER_KERNEL_BUILDER(Name("DamoTableHandle").Device(DEVICE_CPU), TableHandleOp);
 REGISTER_KERNEL_BUILDER(Name("DamoTableSize").Device(DEVICE_CPU), TableSizeOp);
+REGISTER_KERNEL_BUILDER(Name("DamoTableStep").Device(DEVICE_CPU), TableStepOp);
 
 }  // namespace
 }  // namespace damo::ops

@@ -42,4 +42,16 @@ table: Scalar. Handle to the table.
 size: Scalar. Rows that exist and have not expired.
 )doc");
 
+REGISTER_OP("DamoTableStep")
+    .Input("table: resource")
+    .Output("step: int64")
+    .SetIsStateful()
+    .SetShapeFn(tensorflow::shape_inference::ScalarShape)
+    .Doc(R"doc(
+Reads the global step of a table: how many apply calls it has had, in this process and before.
+
+table: Scalar. Handle to the table.
+step: Scalar.
+)doc");
+
 }  // namespace damo::ops

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pybind/py_embedding.h"
 
-#include <optional>
+#include <pybind11/stl.h>
 
 #include "pybind/gil_release.h"
 #include "pybind/py_arrays.h"
@@ -46,8 +46,11 @@ void PyEmbedding::Prefetch(const py::object& keys_object) const {
   ThrowIfError(status);
 }
 
-void PyEmbedding::ApplyGradients(const py::object& keys, const py::object& gradients) {
-  ApplyArrays(*table_, keys, gradients, ApplyOptions());
+void PyEmbedding::ApplyGradients(const py::object& keys, const py::object& gradients,
+                                 std::optional<double> learning_rate) {
+  ApplyOptions options;
+  options.learning_rate = learning_rate;
+  ApplyArrays(*table_, keys, gradients, options);
 }
 
 void DefineEmbedding(py::module_& module) {
@@ -77,10 +80,12 @@ void DefineEmbedding(py::module_& module) {
            "Args:\n"
            "    keys: uint64 [n].")
       .def("apply_gradients", &PyEmbedding::ApplyGradients, py::arg("keys"), py::arg("gradients"),
+           py::arg("learning_rate") = py::none(),
            "Takes one optimizer step on each distinct key; gradients of equal keys are summed first.\n\n"
            "Args:\n"
            "    keys: uint64 [n].\n"
-           "    gradients: float32 [n * dimension].")
+           "    gradients: float32 [n * dimension].\n"
+           "    learning_rate: of this call, >= 0; None: the optimizer's own, by its schedule if it has one.")
       .def_property_readonly("dimension", &PyEmbedding::dimension, "Weights per row.")
       .def_property_readonly("group", &PyEmbedding::group, "Number of the group.");
 }

@@ -7,6 +7,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <optional>
 
 #include "damo/table/embedding_table.h"
 #include "damo/table/store.h"
@@ -30,7 +31,8 @@ class PyEmbedding {
 
   void Lookup(const pybind11::object& keys, const pybind11::object& weights) const;
   void Prefetch(const pybind11::object& keys) const;
-  void ApplyGradients(const pybind11::object& keys, const pybind11::object& gradients);
+  void ApplyGradients(const pybind11::object& keys, const pybind11::object& gradients,
+                      std::optional<double> learning_rate);
   int64_t dimension() const { return table_->dim(); }
   int group() const { return table_->group(); }
 

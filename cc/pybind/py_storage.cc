@@ -165,9 +165,10 @@ void Lookup(const PyStorage& self, int64_t group, const py::object& keys, const 
 }
 
 void ApplyGradients(const PyStorage& self, int64_t group, const py::object& keys, const py::object& gradients,
-                    std::optional<uint64_t> padding_key) {
+                    std::optional<uint64_t> padding_key, std::optional<double> learning_rate) {
   ApplyOptions options;
   options.padding_key = padding_key;
+  options.learning_rate = learning_rate;
   ApplyArrays(*TableOf(self, group), keys, gradients, options);
 }
 
@@ -283,8 +284,10 @@ void DefineStorage(py::module_& module) {
            py::arg("padding_key") = py::none(), py::arg("missing") = "initial",
            "Fills `weights`, float32 [n * dim], with the rows of `keys`, uint64 [n].")
       .def("apply_gradients", &ApplyGradients, py::arg("group"), py::arg("keys"), py::arg("gradients"),
-           py::kw_only(), py::arg("padding_key") = py::none(),
-           "Takes one optimizer step on each distinct key. `gradients` is float32 [n * dim].")
+           py::kw_only(), py::arg("padding_key") = py::none(), py::arg("learning_rate") = py::none(),
+           "Takes one optimizer step on each distinct key. `gradients` is float32 [n * dim]. `learning_rate` "
+           "is "
+           "of this call, >= 0; None: the group's own.")
       .def("row", &GetRow, py::arg("group"), py::arg("key"),
            "One row as a dict, or None: group, key, update_time (ms since 1970, UTC), update_num, weights, "
            "slots.")

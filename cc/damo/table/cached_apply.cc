@@ -68,7 +68,7 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
     std::unique_lock<std::mutex> lock(apply_mutex_);
     DAMO_RETURN_IF_ERROR(broken_);
     const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
-    DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe));
+    DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
     ApplyCall call(
         keys, options.padding_key,
         {reinterpret_cast<const char*>(gradients.data()), sizeof(float) * dim(), options.gradient_scale},
@@ -233,7 +233,7 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
   DAMO_RETURN_IF_ERROR(broken_);
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   ApplyRecordHeader header;
-  DAMO_ASSIGN_OR_RETURN(header.learning_rate, NextLearningRate(*recipe));
+  DAMO_ASSIGN_OR_RETURN(header.learning_rate, NextLearningRate(*recipe, options));
   header.group = group_byte();
   header.dim = static_cast<uint32_t>(dim());
   header.step = state().step;

@@ -203,6 +203,22 @@ TEST_P(DurabilityTest, RowsThatMakeRoomForOthersAreNotLost) {
   ExpectStorageHasAll(keys);
 }
 
+// The record has the rate that was used and sums that were not clipped yet.
+TEST_F(CachedTableTest, RatesOfCallsAndRowOptionsAreReplayedToTheSameBits) {
+  GroupConfig config = TableConfig(kGroup, kDim, "adam", "random_normal");
+  config.optimizer.Insert("clipnorm", 0.5);
+  config.optimizer.Insert("weight_decay", 0.1);
+  Make(Foreground(), config);
+  for (const double rate : {0.125, 1e-3, 0.0, 0.3}) {
+    const Batch batch = NewBatch(200, 100);
+    ApplyOptions options;
+    options.learning_rate = rate;
+    Apply(*table_, batch, options);
+    Apply(*oracle_, batch, options);
+  }
+  ExpectRecoveryHasAll(KeyRange(0, 100));
+}
+
 TEST_F(CachedTableTest, RowsAreReadPastACacheThatIsAllDirty) {
   Make(Small());
   Batch old = NewBatchOf(KeyRange(10'000, 500));

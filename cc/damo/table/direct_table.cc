@@ -123,7 +123,7 @@ StatusOr<ApplyResult> DirectTable::DoApplyGradients(Storage& storage, Span<const
 
   // I/O under the lock on purpose: read, compute and write of a row must not interleave with another call's.
   const std::lock_guard<std::mutex> lock(apply_mutex_);
-  DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe));
+  DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
   const Moment moment{*recipe, NowMillis(), learning_rate};
   RowBuffer rows(recipe->layout, unique.size());
   const auto update = [&](int64_t begin, int64_t end) -> Status {

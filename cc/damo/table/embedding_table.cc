@@ -16,7 +16,15 @@ std::vector<float> CopyFloats(std::string_view bytes) {
   return floats;
 }
 
+bool IsLearningRate(double rate) { return rate >= 0 && std::isfinite(static_cast<float>(rate)); }
+
 }  // namespace
+
+Status CheckLearningRate(double learning_rate) {
+  if (IsLearningRate(learning_rate)) return Status();
+  return InvalidArgument("`learning_rate` must be >= 0 and finite in float32. Received: learning_rate=",
+                         learning_rate);
+}
 
 EmbeddingTable::EmbeddingTable(std::shared_ptr<StoreSession> session,
                                std::shared_ptr<const GroupRecipe> recipe, const GroupState& state)
@@ -83,9 +91,14 @@ void EmbeddingTable::FillInitial(const GroupRecipe& recipe, uint64_t key, Span<f
   recipe.initializer->Fill(RowRandom(session_->settings().seed, group_, key), weights);
 }
 
-StatusOr<double> EmbeddingTable::NextLearningRate(const GroupRecipe& recipe) const {
+StatusOr<double> EmbeddingTable::NextLearningRate(const GroupRecipe& recipe,
+                                                  const ApplyOptions& options) const {
+  if (options.learning_rate) {
+    DAMO_RETURN_IF_ERROR(CheckLearningRate(*options.learning_rate));
+    return *options.learning_rate;
+  }
   const double rate = recipe.LearningRate(step_);
-  if (rate >= 0 && std::isfinite(static_cast<float>(rate))) return rate;
+  if (IsLearningRate(rate)) return rate;
   return FailedPrecondition("the learning rate must be >= 0 and finite in float32; at step ", step_.load(),
                             " the schedule gives ", rate);
 }

@@ -40,7 +40,11 @@ struct LookupOptions {
 struct ApplyOptions {
   std::optional<uint64_t> padding_key;  // left out altogether
   float gradient_scale = 1.0f;          // every gradient is multiplied by this first; undoes loss scaling
+  std::optional<double> learning_rate;  // of this call, see CheckLearningRate(); nullopt: the group's own
 };
+
+// InvalidArgument unless a step can be taken with this learning rate: >= 0, and finite in float32.
+Status CheckLearningRate(double learning_rate);
 
 // What one apply call did to its distinct keys.
 struct ApplyResult {
@@ -116,7 +120,8 @@ class EmbeddingTable {
   // occurrence; a row that does not exist starts from its initial value; a row is left alone and counted if
   // its summed gradient is not finite, or if the step would make a weight or slot so. All rows and the global
   // step become visible and durable at once, or on failure none. The global step grows by 1 even if no row
-  // changed. Gradients are laid out as in Lookup().
+  // changed. Gradients are laid out as in Lookup(). InvalidArgument if CheckLearningRate() refuses
+  // options.learning_rate, FailedPrecondition if the schedule's is such a one.
   StatusOr<ApplyResult> ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                        const ApplyOptions& options, Executor& executor);
 
@@ -185,8 +190,9 @@ class EmbeddingTable {
                                                    std::string_view row, int64_t now_millis) const;
   void FillInitial(const GroupRecipe& recipe, uint64_t key, Span<float> weights) const;
   int64_t NowMillis() const { return session_->settings().clock->NowMillis(); }
-  // The learning rate of the next apply call. Fails if a schedule gives one that no step can be taken with.
-  StatusOr<double> NextLearningRate(const GroupRecipe& recipe) const;
+  // The learning rate of the next apply call: the one asked for, else the group's. Fails if no step can be
+  // taken with it.
+  StatusOr<double> NextLearningRate(const GroupRecipe& recipe, const ApplyOptions& options) const;
   // See TakeFromStorage().
   virtual void Forget(const std::optional<std::vector<uint64_t>>& keys) = 0;
   // Requires that no other call writes it.

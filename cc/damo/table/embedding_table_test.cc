@@ -191,6 +191,55 @@ TEST_P(EmbeddingTableTest, LearningRateThatIsNotFiniteFailsTheCallAndChangesNoth
   EXPECT_EQ(table->step(), 2);
 }
 
+TEST_P(EmbeddingTableTest, LearningRateOfACallReplacesTheGroups) {
+  GroupConfig config = Config();
+  config.schedule = Parameters("inverse_time_decay");
+  config.schedule->Insert("decay_steps", 1.0);
+  config.schedule->Insert("decay_rate", 1.0);
+  const auto table = NewTable(config);
+  ApplyOptions options;
+  options.learning_rate = 0.25;
+  Apply(*table, {1}, {4, 0}, options);
+  options.learning_rate = 0;
+  Apply(*table, {1}, {4, 0}, options);
+  EXPECT_EQ(Lookup(*table, {1}), (Floats{-1, 0}));
+  Apply(*table, {1}, {6, 0});
+  EXPECT_EQ(Lookup(*table, {1}), (Floats{-3, 0})) << "the schedule goes by all calls";
+}
+
+TEST_P(EmbeddingTableTest, LearningRateThatNoStepCanBeTakenWithIsRefusedAndChangesNothing) {
+  const auto table = NewTable(Config());
+  for (const double rate : {-0.5, std::nan(""), 1e39, std::numeric_limits<double>::infinity()}) {
+    ApplyOptions options;
+    options.learning_rate = rate;
+    const Status status = table->ApplyGradients(Keys{1}, Floats{1, 1}, options, *Executor::Inline()).status();
+    EXPECT_TRUE(FailsWith(status, StatusCode::kInvalidArgument,
+                          "`learning_rate` must be >= 0 and finite in float32. Received: learning_rate="));
+  }
+  EXPECT_EQ(table->step(), 0);
+  EXPECT_EQ(Size(*table), 0);
+}
+
+TEST_P(EmbeddingTableTest, RowsAreClippedOnceByTheirSummedScaledGradient) {
+  GroupConfig config = Config();
+  config.optimizer.Insert("clipnorm", 5.0);
+  const auto table = NewTable(config);
+  ApplyOptions options;
+  options.gradient_scale = 0.5f;
+  // 1: summed and scaled (6, 8), of norm 10. 2: (3, 4), of norm 5. 3: summed to nothing from long parts.
+  Apply(*table, {1, 2, 1, 3, 3}, {6, 8, 6, 8, 6, 8, 200, 200, -200, -200}, options);
+  EXPECT_EQ(Lookup(*table, {1, 2, 3}), (Floats{-3, -4, -3, -4, 0, 0}));
+}
+
+TEST_P(EmbeddingTableTest, RowsWithoutAGradientDoNotDecay) {
+  GroupConfig config = Config("sgd", "ones");
+  config.optimizer.Insert("weight_decay", 0.5);
+  const auto table = NewTable(config);
+  Apply(*table, {1, 2}, {0, 0, 0, 0});
+  Apply(*table, {1}, {0, 0});
+  EXPECT_EQ(Lookup(*table, {1, 2}), (Floats{0.25f, 0.25f, 0.5f, 0.5f}));
+}
+
 TEST_P(EmbeddingTableTest, GradientsAreScaledBeforeTheyAreSummed) {
   const auto table = NewTable(Config());
   ApplyOptions options;
