@@ -34,9 +34,14 @@ def check_bool(name: str, value: Any) -> bool:
     return value
 
 
+def is_number(value: Any) -> bool:
+    """Whether `value` is a plain number, and no boolean."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raises unless `value` is a finite number > 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not is_number(value):
         raise TypeError(f"`{name}` must be a number > 0. Received: {name}={value!r} of {type(value)}")
     if not 0 < value < float("inf"):
         raise ValueError(f"`{name}` must be a finite number > 0. Received: {name}={value}")

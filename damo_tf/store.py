@@ -20,6 +20,7 @@ from damo_tf._arguments import (
     check_mode,
     check_padding_key,
     check_path,
+    is_number,
 )
 
 DEFAULT_MEMORY_BUDGET = 1 << 30
@@ -168,7 +169,8 @@ class Store:
             group: integer in [0, 256).
             dim: integer in [1, 65536]: weights per row.
             initializer: see `damo_tf.initializers.get`.
-            optimizer: see `damo_tf.optimizers.get`.
+            optimizer: see `damo_tf.optimizers.get`. Its learning rate must be a number or a schedule of the
+                engine's: one that is evaluated at each step is a layer's, or `apply_gradients`'s.
 
         Raises:
             ValueError: a setting breaks its rule, or the group stands with another; the message has both
@@ -176,7 +178,15 @@ class Store:
         """
         check_int("group", group, 0, 256)
         check_int("dim", dim, 1, 65537)
-        self._storage.add_group(group, dim, initializers.get(initializer), optimizers.get(optimizer))
+        parameters = optimizers.get(optimizer)
+        if "learning_rate" in parameters:
+            raise ValueError(
+                "`optimizer` must have a learning rate that a store can keep, a number or a schedule of the "
+                "engine's; give others to a layer, or to `apply_gradients`. "
+                f"Received: learning_rate={parameters['learning_rate']!r}"
+            )
+        schedule = parameters.pop("schedule", None)
+        self._storage.add_group(group, dim, initializers.get(initializer), parameters, schedule)
 
     def stats(self) -> dict[str, Any]:
         """Figures about the store.
@@ -260,6 +270,7 @@ class Store:
         gradients: npt.ArrayLike,
         *,
         padding_key: int | None = None,
+        learning_rate: float | None = None,
     ) -> None:
         """Takes one optimizer step on the row of each distinct key.
 
@@ -271,8 +282,15 @@ class Store:
             keys: integers of any shape; negative ones stand for their bits as uint64.
             gradients: floats, `keys.shape + (dim,)`.
             padding_key: a key that is left out.
+            learning_rate: finite number >= 0: of this call. `None`: the group's own, by its schedule if it
+                has one.
         """
         check_int("group", group, 0, 256)
+        if learning_rate is not None and not is_number(learning_rate):
+            raise TypeError(
+                "`learning_rate` must be a number >= 0 or None. "
+                f"Received: learning_rate={learning_rate!r} of {type(learning_rate)}"
+            )
         array = as_keys(keys)
         values = np.asarray(gradients)
         if values.dtype.kind not in "fiu":
@@ -286,7 +304,11 @@ class Store:
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite: skipped and counted
             values = np.ascontiguousarray(values, np.float32)
         self._storage.apply_gradients(
-            group, array.reshape(-1), values.reshape(-1), padding_key=check_padding_key(padding_key)
+            group,
+            array.reshape(-1),
+            values.reshape(-1),
+            padding_key=check_padding_key(padding_key),
+            learning_rate=None if learning_rate is None else float(learning_rate),
         )
 
     def delete(self, group: int, keys: npt.ArrayLike) -> int:

@@ -44,7 +44,13 @@ NOT_IN_ADAPTER = {
 }
 
 #: Public modules of damo_tf: what models may name.
-PUBLIC = {"damo_tf", "damo_tf.data", "damo_tf.optimizers", "damo_tf.initializers"}
+PUBLIC = {
+    "damo_tf",
+    "damo_tf.data",
+    "damo_tf.initializers",
+    "damo_tf.optimizers",
+    "damo_tf.optimizers.schedules",
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)
 

@@ -39,6 +39,10 @@ def test_example_of_the_damo_module_runs(tmp_path, run_python: Callable[..., str
     run_python(in_folder(examples("docs/damo_module.md")[0], tmp_path))
 
 
+def test_example_of_the_learning_rates_runs(tmp_path, run_python: Callable[..., str]):
+    run_python(in_folder(examples("docs/schedules.md")[0], tmp_path))
+
+
 def test_example_of_the_row_format_reads_rows(tmp_path, run_python: Callable[..., str]):
     training = in_folder(examples("README.md")[0].replace("epochs=5", "epochs=1"), tmp_path)
     run_python(training)

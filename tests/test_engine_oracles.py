@@ -60,8 +60,26 @@ INITIALIZERS = {
 }
 
 
+ROW_OPTIONS = {
+    "clipnorm": powers_of_ten(-3, 3),
+    "clipvalue": powers_of_ten(-3, 3),
+    "weight_decay": NON_NEGATIVE,
+}
+
+
 def specs(algorithms: dict, name: str) -> st.SearchStrategy[dict]:
     return st.fixed_dictionaries({"name": st.just(name)}, optional=algorithms[name])
+
+
+@st.composite
+def optimizer_specs(draw, name: str):
+    """An optimizer with any of its settings and row options, but one kind of clipping only."""
+    spec = draw(specs(OPTIMIZERS, name))
+    allowed = oracles.OPTIMIZERS[name].row_options
+    options = draw(st.fixed_dictionaries({}, optional={option: ROW_OPTIONS[option] for option in allowed}))
+    if "clipnorm" in options:
+        options.pop("clipvalue", None)
+    return {**spec, **options}
 
 
 # Without pow, exp and cos, whose last bits are the machine's.
@@ -148,7 +166,7 @@ def test_any_training_of_a_table_equals_the_oracle(optimizer, data):
     initializer = data.draw(st.sampled_from(sorted(INITIALIZERS)), "initializer")
     oracle = OracleTable(
         data.draw(st.integers(1, 70), "dim"),
-        optimizer=data.draw(specs(OPTIMIZERS, optimizer), "optimizer"),
+        optimizer=data.draw(optimizer_specs(optimizer), "optimizer"),
         initializer=data.draw(specs(INITIALIZERS, initializer), "initializer"),
         schedule=data.draw(SCHEDULES, "schedule"),
         seed=data.draw(st.integers(0, 2**64 - 1), "seed"),
@@ -183,6 +201,25 @@ def test_many_steps_equal_the_oracle(optimizer, store, rng):
         embedding.apply_gradients(keys, gradients.reshape(-1))
         oracle.apply_gradients(keys, gradients)
     assert max(row.update_num for row in oracle.rows.values()) > 250
+    assert_rows_equal(store, oracle)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "options", [{"clipnorm": 1.5}, {"clipvalue": 0.5}, {"clipnorm": 2.0, "weight_decay": 0.1}]
+)
+def test_many_steps_with_row_options_equal_the_oracle(optimizer, options, store, rng):
+    spec = {"name": optimizer, **options}
+    if "weight_decay" not in oracles.OPTIMIZERS[optimizer].row_options:
+        spec.pop("weight_decay", None)
+    oracle = OracleTable(21, optimizer=spec)
+    embedding = make_embedding(store, oracle)
+    for step in range(60):
+        keys = rng.zipf(1.3, 12).astype(np.uint64) % np.uint64(50)
+        gradients = rng.standard_normal((keys.size, 21), np.float32)
+        rate = None if step % 2 else float(np.float32(0.01 * step))
+        embedding.apply_gradients(keys, gradients.reshape(-1), rate)
+        oracle.apply_gradients(keys, gradients, rate)
     assert_rows_equal(store, oracle)
 
 

@@ -104,7 +104,8 @@ def test_get_does_not_change_its_argument():
 @pytest.mark.parametrize("name", CLASSES)
 def test_config_round_trip(name):
     optimizer = CLASSES[name](**SETTINGS[name][1])
-    assert optimizer.get_config() == SETTINGS[name][1]
+    off = dict.fromkeys(("clipnorm", "clipvalue", "weight_decay"))
+    assert {**off, **optimizer.get_config()} == {**off, **SETTINGS[name][1]}
     assert CLASSES[name].from_config(optimizer.get_config()) == optimizer
     serialised = keras.saving.serialize_keras_object(optimizer)
     assert keras.saving.deserialize_keras_object(serialised) == optimizer
@@ -129,6 +130,38 @@ def test_class_trains_rows_with_its_settings(store, rng, name):
     assert_rows_equal(store, oracle)
 
 
+# ---- Row options ----
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [(name, option) for name in CLASSES for option in OPTIMIZERS[name].row_options]
+)
+def test_row_option_of_a_class_reaches_its_own_parameter(name, option):
+    defaults = {"name": name, **OPTIMIZERS[name].defaults}
+    assert optimizers.get(CLASSES[name](**{option: 0.75})) == {**defaults, option: 0.75}
+    assert optimizers.get({"name": name, option: 0.75}) == {**defaults, option: 0.75}
+    assert optimizers.get(CLASSES[name](**{option: None})) == defaults
+    optimizer = CLASSES[name](**{option: 0.75})
+    assert CLASSES[name].from_config(optimizer.get_config()) == optimizer
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_row_options_train_rows_and_may_change_when_opened_again(tmp_path, rng, name):
+    decay = {"weight_decay": 0.1} if "weight_decay" in OPTIMIZERS[name].row_options else {}
+    oracle = OracleTable(20)
+    for options in ({"clipnorm": 1.0, **decay}, {}, {"clipvalue": 0.5}):
+        spec = {"name": name, **options}
+        with damo_tf.Store(tmp_path / "store") as store:
+            store.add_group(0, 20, optimizer=spec)
+            oracle.optimizer = spec
+            for _ in range(4):
+                keys, gradients = rng.integers(0, 5, 8), rng.normal(size=(8, 20)).astype(np.float32)
+                store.apply_gradients(0, keys, gradients)
+                oracle.apply_gradients(keys, gradients)
+            assert_rows_equal(store, oracle)
+            assert options.items() <= store.stats()["groups"][0]["optimizer"].items()
+
+
 # ---- Refusals ----
 
 
@@ -151,11 +184,22 @@ def test_class_trains_rows_with_its_settings(store, rng, name):
         (lambda: optimizers.get({"name": "nadam"}), "unknown optimizer 'nadam'; known: "),
         (
             lambda: optimizers.get({"name": "adam", "gama": 1}),
-            "optimizer 'adam' has no parameter 'gama'; known: 'beta1', 'beta2', 'epsilon', 'gamma', 'lambda'",
+            "optimizer 'adam' has no parameter 'gama'; known: 'beta1', 'beta2', 'clipnorm', 'clipvalue', "
+            "'epsilon', 'gamma', 'lambda', 'weight_decay'",
         ),
         (
-            lambda: optimizers.get({"name": "sgd", "learning_rate": 1}),
-            "optimizer 'sgd' has no parameter 'learning_rate'; known: 'gamma', 'lambda'",
+            lambda: optimizers.get({"name": "sgd", "rate": 1}),
+            "optimizer 'sgd' has no parameter 'rate'; known: 'clipnorm', 'clipvalue', 'gamma', 'lambda'",
+        ),
+        (lambda: optimizers.SGD(clipnorm=0), "'sgd': parameter 'clipnorm' must be > 0. Received: clipnorm=0"),
+        (lambda: optimizers.Ftrl(clipvalue=-1), "'ftrl': parameter 'clipvalue' must be > 0. Received: "),
+        (
+            lambda: optimizers.Adam(weight_decay=-1),
+            "'adam': parameter 'weight_decay' must be >= 0. Received: ",
+        ),
+        (
+            lambda: optimizers.Lion(clipnorm=1, clipvalue=2),
+            "'lion': at most one of 'clipnorm' and 'clipvalue' may be set. Received: clipnorm=1, clipvalue=2",
         ),
         (lambda: optimizers.get({"gamma": 1}), "optimizer: parameter 'name' is required"),
         (lambda: optimizers.get({}), "optimizer: parameter 'name' is required"),
@@ -169,7 +213,12 @@ def test_bad_value_is_refused_by_name_rule_and_value(make, text):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: optimizers.SGD("fast"), "`learning_rate` must be a number. Received: learning_rate='fast'"),
+        (
+            lambda: optimizers.SGD("fast"),
+            "`learning_rate` must be a number, .*Received: learning_rate='fast'",
+        ),
+        (lambda: optimizers.SGD(clipnorm="1"), "`clipnorm` must be a number. Received: clipnorm='1'"),
+        (lambda: optimizers.SGD(0.1, 0.1, 0.1, 0.1), "positional arguments"),
         (lambda: optimizers.Adam(beta_1=True), "`beta_1` must be a number. Received: beta_1=True"),
         (lambda: optimizers.Adam(epsilon=None), "`epsilon` must be a number. Received: epsilon=None"),
         (lambda: optimizers.Adam(momentum=1), "unexpected keyword argument 'momentum'"),
@@ -191,7 +240,13 @@ def test_argument_of_the_wrong_type_is_a_type_error(make, text):
     ("keras_optimizer", "expected"),
     [
         (lambda k: k.SGD(0.1), optimizers.SGD(0.1)),
-        (lambda k: k.SGD(0.1, weight_decay=0.25), optimizers.SGD(0.1, 0.25)),
+        (lambda k: k.SGD(0.1, weight_decay=0.25), optimizers.SGD(0.1, weight_decay=0.25)),
+        (lambda k: k.SGD(0.1, weight_decay=0.0, clipnorm=0.0), optimizers.SGD(0.1)),
+        (lambda k: k.SGD(0.1, clipvalue=0.0), optimizers.SGD(0.1)),
+        (lambda k: k.Adam(0.1, clipvalue=0.5), optimizers.Adam(0.1, epsilon=1e-7, clipvalue=0.5)),
+        (lambda k: k.Adam(0.1, weight_decay=0.5), optimizers.Adam(0.1, epsilon=1e-7, weight_decay=0.5)),
+        (lambda k: k.Adagrad(0.1, 0, 1e-3, weight_decay=0.5), optimizers.Adagrad(0.1, 0, 0, 1e-3, 0.5)),
+        (lambda k: k.Lion(0.1, clipvalue=0.5), optimizers.Lion(0.1, weight_decay=0.0, clipvalue=0.5)),
         (
             lambda k: k.Ftrl(
                 0.1,
@@ -242,7 +297,10 @@ class OwnOptimizer(keras.optimizers.SGD):
         (lambda k: k.LossScaleOptimizer(k.SGD()), "Keras optimizer `LossScaleOptimizer` has no equivalent"),
         (lambda k: k.SGD(momentum=0.9), "SGD has .*only with momentum=0. Received: momentum=0.9"),
         (lambda k: k.Adam(amsgrad=True), "Adam has .*only with amsgrad=False. Received: amsgrad=True"),
-        (lambda k: k.Adam(weight_decay=0.1), "Adam has .*only with weight_decay=None.*weight_decay=0.1"),
+        (
+            lambda k: k.Ftrl(initial_accumulator_value=0, weight_decay=0.1),
+            "Ftrl has .*only with weight_decay=None.*weight_decay=0.1",
+        ),
         (lambda k: k.Adagrad(), "initial_accumulator_value=0. Received: initial_accumulator_value=0.1"),
         (lambda k: k.Ftrl(), "initial_accumulator_value=0. Received: initial_accumulator_value=0.1"),
         (
@@ -253,17 +311,20 @@ class OwnOptimizer(keras.optimizers.SGD):
             lambda k: k.Ftrl(initial_accumulator_value=0, l2_shrinkage_regularization_strength=1.0),
             "l2_shrinkage_regularization_strength=0. Received: ",
         ),
-        (lambda k: k.SGD(clipnorm=1.0), "only with clipnorm=None. Received: clipnorm=1.0"),
-        (lambda k: k.SGD(clipvalue=1.0), "only with clipvalue=None. Received: clipvalue=1.0"),
-        (lambda k: k.SGD(global_clipnorm=1.0), "only with global_clipnorm=None. Received: "),
-        (lambda k: k.SGD(use_ema=True), "only with use_ema=False. Received: use_ema=True"),
-        (lambda k: k.SGD(loss_scale_factor=2.0), "only with loss_scale_factor=None. Received: "),
-        (lambda k: k.SGD(gradient_accumulation_steps=2), "only with gradient_accumulation_steps=None"),
         (
-            lambda k: k.SGD(k.schedules.ExponentialDecay(0.1, 10, 0.5)),
-            "keras.optimizers.SGD has .*only with a constant learning rate. Received: learning_rate=",
+            lambda k: k.SGD(clipnorm=1.0),
+            r"only with clipnorm=None \(it clips the gradient of a whole variable; `clipnorm` of "
+            r"damo_tf.optimizers is for each row\). Received: clipnorm=1.0",
         ),
-        (lambda k: k.SGD(one_half), "only with a constant learning rate. Received: learning_rate="),
+        (lambda k: k.SGD(global_clipnorm=1.0), "only with global_clipnorm=None .*all variables.* Received: "),
+        (lambda k: k.SGD(use_ema=True), r"only with use_ema=False \(.*\). Received: use_ema=True"),
+        (lambda k: k.SGD(loss_scale_factor=2.0), "only with loss_scale_factor=None .*Received: "),
+        (lambda k: k.SGD(gradient_accumulation_steps=2), "only with gradient_accumulation_steps=None"),
+        (lambda k: k.SGD(one_half), "learning rate of keras.optimizers.SGD cannot be taken from its config"),
+        (
+            lambda k: k.SGD(lambda: 0.5),
+            "learning rate of keras.optimizers.SGD cannot be taken from its config",
+        ),
     ],
 )
 def test_keras_optimizer_without_an_equivalent_is_refused(keras_optimizer, text):
@@ -277,6 +338,7 @@ def test_keras_optimizer_without_an_equivalent_is_refused(keras_optimizer, text)
         # Equal formulas; float32 roundings in another order, some per step.
         (lambda k: k.SGD(0.1), 1e-6),
         (lambda k: k.SGD(0.1, weight_decay=0.05), 1e-6),
+        (lambda k: k.SGD(0.1, clipvalue=0.75), 1e-6),
         (lambda k: k.Lion(0.1), 1e-6),
         (lambda k: k.Lion(0.1, weight_decay=0.05), 1e-6),
         # The weights are quotients of sums that grow.
@@ -294,10 +356,25 @@ def test_keras_optimizer_without_an_equivalent_is_refused(keras_optimizer, text)
         # Keras adds epsilon elsewhere: with gradients near 1, that matters by about epsilon / sqrt(v),
         # at most 1e-7 / sqrt(1e-3), of a step.
         (lambda k: k.Adam(0.1), 1e-5),
+        (lambda k: k.Adam(0.1, weight_decay=0.05, clipvalue=0.75), 1e-5),
         (lambda k: k.AdamW(0.1, weight_decay=0.05), 1e-5),
         (lambda k: k.Adagrad(0.1, initial_accumulator_value=0.0), 1e-5),
+        (lambda k: k.Adagrad(0.1, initial_accumulator_value=0.0, weight_decay=0.05), 1e-5),
     ],
-    ids=["SGD", "SGD decay", "Lion", "Lion decay", "Ftrl", "Ftrl l1 l2 beta", "Adam", "AdamW", "Adagrad"],
+    ids=[
+        "SGD",
+        "SGD decay",
+        "SGD clip",
+        "Lion",
+        "Lion decay",
+        "Ftrl",
+        "Ftrl l1 l2 beta",
+        "Adam",
+        "Adam decay clip",
+        "AdamW",
+        "Adagrad",
+        "Adagrad decay",
+    ],
 )
 def test_rows_train_as_keras_trains_a_dense_embedding(store, rng, make, tolerance):
     optimizer = make(keras.optimizers)

@@ -20,6 +20,7 @@ from damo_tf._arguments import (
     check_positive,
 )
 from damo_tf._ids import as_keys, as_one_vector, check_ids
+from damo_tf._learning_rate import LearningRate, deserialize, serialize
 from damo_tf.store import Store
 from damo_tf.table import Table, get_table
 
@@ -58,7 +59,10 @@ class Embedding(keras.layers.Layer):
         initializer: what rows begin with: a name, a dict, an object of `damo_tf.initializers`, or a
             Keras initializer that has an equivalent. Default `"random_uniform"`, between -1 and 1.
         optimizer: how rows are trained: a name, a dict, an object of `damo_tf.optimizers`, or a Keras
-            optimizer that has an equivalent. Default `"adam"`.
+            optimizer that has an equivalent. Default `"adam"`. A learning rate that is a number or a schedule
+            of the engine's belongs to the group; Keras schedules, variables and functions are evaluated at
+            each step of this layer, with the table's global step: see `damo_tf.optimizers`. In configs a
+            variable is its present value, and a function what `keras.saving` makes of it.
         padding_key: an id that stands for nothing: it reads as zeros, has no row and gets no gradient.
             Default `None`: every id is an ordinary one, 0 too.
         missing: what an id without a row reads as: `"initial"` (default), the value its training will
@@ -103,7 +107,10 @@ class Embedding(keras.layers.Layer):
         self.dim = int(dim)
         self.group = int(group)
         self.initializer = initializers.get(initializer)
-        self.optimizer = optimizers.get(optimizer)
+        parameters = optimizers.get(optimizer)
+        rate = parameters.pop("learning_rate", None)
+        self._learning_rate = None if rate is None else LearningRate(rate)
+        self.optimizer = parameters
         self.padding_key = check_padding_key(padding_key)
         self.missing = check_missing(missing)
         self._store: Store | None = store if isinstance(store, Store) else None
@@ -208,7 +215,7 @@ class Embedding(keras.layers.Layer):
             "store": self._directory,
             "group": self.group,
             "initializer": dict(self.initializer),
-            "optimizer": dict(self.optimizer),
+            "optimizer": self._optimizer_config(),
             "padding_key": self.padding_key,
             "missing": self.missing,
         }
@@ -216,13 +223,27 @@ class Embedding(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Embedding":
         """The layer that `get_config` described, on the store that it described: no new one is made."""
+        optimizer = config.get("optimizer")
+        if isinstance(optimizer, dict) and "learning_rate" in optimizer:
+            rate = deserialize(optimizer["learning_rate"])
+            config = {**config, "optimizer": {**optimizer, "learning_rate": rate}}
         layer: Embedding = super().from_config(config)
         layer._may_create_store = False
         return layer
 
+    def _optimizer_config(self) -> dict[str, Any]:
+        optimizer = dict(self.optimizer)
+        if "schedule" in optimizer:
+            optimizer["schedule"] = dict(optimizer["schedule"])
+        if self._learning_rate is not None:
+            optimizer["learning_rate"] = serialize(self._learning_rate.rate)
+        return optimizer
+
     def _lookup(self, keys: tf.Tensor, trains: bool) -> tf.Tensor:
+        rate = None
         if trains:
             self._warn_of_second_lookup()
+            rate = self._learning_rate and self._learning_rate.of_next_step(self._table.handle)
         anchor = tf.convert_to_tensor(self.anchor) if trains else tf.constant(0.0)
         embeddings, probe = ops.lookup(
             self._table.handle,
@@ -232,6 +253,7 @@ class Embedding(keras.layers.Layer):
             padding_key=self.padding_key,
             missing=self.missing,
             training=trains,
+            learning_rate=rate,
         )
         if trains and self._loss_scale is None:
             self.add_loss(probe)
