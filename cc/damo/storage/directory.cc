@@ -22,26 +22,6 @@ Status FileError(std::string_view action, const fs::path& path, const std::error
 
 std::error_code LastError() { return std::error_code(errno, std::generic_category()); }
 
-// Makes the names in `directory` survive power loss.
-Status SyncDirectory(const fs::path& directory) {
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return FileError("open directory", directory, LastError());
-  Status status = fsync(fd) == 0 ? Status() : FileError("sync directory", directory, LastError());
-  close(fd);
-  return status;
-}
-
-// Parents included.
-Status CreateDirectory(const fs::path& directory) {
-  std::error_code error;
-  if (fs::is_directory(directory, error)) return Status();
-  const fs::path parent = directory.has_parent_path() ? directory.parent_path() : fs::path(".");
-  DAMO_RETURN_IF_ERROR(CreateDirectory(parent));
-  fs::create_directory(directory, error);
-  if (error) return FileError("create directory", directory, error);
-  return SyncDirectory(parent);
-}
-
 // Adds to `bytes` those of the files of one directory, subdirectories not included.
 template <typename Counts>
 Status AddFileBytes(const fs::path& directory, const Counts& counts, uint64_t* bytes) {
@@ -57,6 +37,30 @@ Status AddFileBytes(const fs::path& directory, const Counts& counts, uint64_t* b
 
 }  // namespace
 
+bool HasCheckpoint(const std::string& directory) {
+  std::error_code error;
+  return fs::exists(fs::path(directory) / kCheckpointFile, error);
+}
+
+Status SyncDirectory(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return FileError("open directory", directory, LastError());
+  Status status = fsync(fd) == 0 ? Status() : FileError("sync directory", directory, LastError());
+  close(fd);
+  return status;
+}
+
+Status CreateDirectories(const std::string& directory) {
+  const fs::path path(directory);
+  std::error_code error;
+  if (fs::is_directory(path, error)) return Status();
+  const std::string parent = path.has_parent_path() ? path.parent_path().string() : ".";
+  DAMO_RETURN_IF_ERROR(CreateDirectories(parent));
+  fs::create_directory(path, error);
+  if (error) return FileError("create directory", path, error);
+  return SyncDirectory(parent);
+}
+
 StatusOr<DirectoryContent> InspectDirectory(const std::string& directory) {
   const fs::path path(directory);
   std::error_code error;
@@ -68,12 +72,16 @@ StatusOr<DirectoryContent> InspectDirectory(const std::string& directory) {
   if (fs::exists(path / "CURRENT", error)) return DirectoryContent::kDatabase;
   const bool empty = fs::is_empty(path, error);
   if (error) return FileError("list directory", path, error);
+  if (HasCheckpoint(directory)) {
+    return InvalidArgument(
+        "it is a checkpoint of changes only, which no store can be opened on; restore one from it");
+  }
   if (!empty) return InvalidArgument("the directory is not empty and holds no store");
   return DirectoryContent::kNothing;
 }
 
 StatusOr<bool> BeginCreation(const std::string& directory) {
-  DAMO_RETURN_IF_ERROR(CreateDirectory(directory));
+  DAMO_RETURN_IF_ERROR(CreateDirectories(directory));
   const fs::path mark = fs::path(directory) / kUnfinishedMark;
   const int fd = open(mark.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0 && errno == EEXIST) return false;

@@ -15,6 +15,10 @@ namespace damo {
 inline constexpr char kIngestFolder[] = "ingest";  // files of sorted batches that are not committed yet
 inline constexpr char kRedoFolder[] = "redo";      // segments of the engine's redo log
 
+// The file by which a directory is known as a checkpoint; what is in it is the engine's affair. Beside it
+// lies the database of a whole store, or, of what has changed since another checkpoint, a folder with one.
+inline constexpr char kCheckpointFile[] = "DAMO_CHECKPOINT";
+
 enum class DirectoryContent {
   kAbsent,      // there is no such directory
   kNothing,     // it is empty
@@ -22,7 +26,8 @@ enum class DirectoryContent {
   kDatabase,    // a RocksDB database, damo's or another's
 };
 
-// Fails for a path that is no directory, and for a directory that holds files but none of the above.
+// Fails for a path that is no directory, and for a directory that holds files but none of the above: a
+// checkpoint that holds changes only, for one.
 StatusOr<DirectoryContent> InspectDirectory(const std::string& directory);
 
 // Creates the directory, parents included, if absent, and marks it as unfinished, so that a store whose
@@ -32,6 +37,14 @@ StatusOr<bool> BeginCreation(const std::string& directory);
 
 // Removes the mark: the store is complete.
 Status EndCreation(const std::string& directory);
+
+bool HasCheckpoint(const std::string& directory);
+
+// Creates a directory, parents included, unless it stands. Survives loss of power.
+Status CreateDirectories(const std::string& directory);
+
+// Makes the names in a directory survive loss of power.
+Status SyncDirectory(const std::string& directory);
 
 // Bytes of the table files and write-ahead logs in it, and of all files in the folders above.
 StatusOr<uint64_t> DatabaseBytes(const std::string& directory);

@@ -35,6 +35,10 @@ class MemoryBatch final : public StorageBatch {
     writes_.push_back({&Contents::manifest, std::string(name), std::string(value)});
     return Status();
   }
+  Status DeleteManifest(std::string_view name) override {
+    writes_.push_back({&Contents::manifest, std::string(name), std::nullopt});
+    return Status();
+  }
 
   void ApplyTo(Contents& contents) const {
     for (const auto& [map, key, value] : writes_) {
@@ -72,6 +76,8 @@ class MemorySortedBatch final : public SortedBatch {
   Status PutManifest(std::string_view name, std::string_view value) override {
     return batch_.PutManifest(name, value);
   }
+  Status DeleteManifest(std::string_view name) override { return batch_.DeleteManifest(name); }
+  Status Finish() override { return failure_; }
   Status Commit() override {
     DAMO_RETURN_IF_ERROR(failure_);
     return write_(batch_);
@@ -89,20 +95,42 @@ class MemorySortedBatch final : public SortedBatch {
   Status failure_;  // the first one: a batch that lacks something is never committed
 };
 
+class MemoryCursor final : public RowCursor {
+ public:
+  // `rows` is borrowed.
+  MemoryCursor(const ByteMap& rows, uint8_t group)
+      : rows_(rows), group_(group), next_(rows.lower_bound(RowKey(group, 0).bytes())) {}
+
+  bool Next() override {
+    if (next_ == rows_.end() || GroupOfRowKey(next_->first) != group_) return false;
+    row_ = next_++;
+    return true;
+  }
+  uint64_t key() const override { return KeyOfRowKey(row_->first); }
+  std::string_view row() const override { return row_->second; }
+  Status status() const override { return Status(); }
+
+ private:
+  const ByteMap& rows_;
+  const uint8_t group_;
+  ByteMap::const_iterator next_;
+  ByteMap::const_iterator row_;
+};
+
 class MemorySnapshot final : public StorageSnapshot {
  public:
-  explicit MemorySnapshot(ByteMap rows) : rows_(std::move(rows)) {}
+  explicit MemorySnapshot(Contents contents) : contents_(std::move(contents)) {}
 
-  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
-    for (auto it = rows_.lower_bound(RowKey(group, 0).bytes());
-         it != rows_.end() && GroupOfRowKey(it->first) == group; ++it) {
-      DAMO_RETURN_IF_ERROR(visit(KeyOfRowKey(it->first), it->second));
-    }
+  std::unique_ptr<RowCursor> NewCursor(uint8_t group) const override {
+    return std::make_unique<MemoryCursor>(contents_.rows, group);
+  }
+  Status ScanManifest(const ManifestVisitor& visit) const override {
+    for (const auto& [name, value] : contents_.manifest) DAMO_RETURN_IF_ERROR(visit(name, value));
     return Status();
   }
 
  private:
-  const ByteMap rows_;
+  const Contents contents_;
 };
 
 // Reads copy what they visit under the lock and visit it afterwards, so that a visitor may write.
@@ -117,7 +145,11 @@ class MemoryStorage final : public Storage {
 
   StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override {
     std::shared_lock<std::shared_mutex> lock(mutex_);
-    return std::unique_ptr<StorageSnapshot>(std::make_unique<MemorySnapshot>(contents_.rows));
+    return std::unique_ptr<StorageSnapshot>(std::make_unique<MemorySnapshot>(contents_));
+  }
+
+  StatusOr<std::unique_ptr<StorageImage>> NewImage() override {
+    return FailedPrecondition("a storage in memory has no files");
   }
 
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {

@@ -3,6 +3,7 @@
 // A storage whose filesystem fails: each operation of a short run in turn.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -258,6 +259,70 @@ std::vector<Case> AllCases() {
 
 INSTANTIATE_TEST_SUITE_P(All, RocksDbFaultTest, testing::ValuesIn(AllCases()),
                          [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+
+// ---- images ----
+
+class ImageFaultTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    RocksDbStorageOptions options;
+    options.env_for_test = &env_;
+    StorageOr storage = OpenRocksDbStorage(directory_ / "store", options);
+    ASSERT_OK(storage.status());
+    storage_ = std::move(*storage);
+    ASSERT_OK(CommitVersion(*storage_, 1));
+    ASSERT_OK(WriteVersion(*storage_, 2));
+    StatusOr<std::unique_ptr<StorageImage>> image = storage_->NewImage();
+    ASSERT_OK(image.status());
+    image_ = std::move(*image);
+  }
+
+  StatusOr<std::vector<StorageFile>> WriteCopy(const std::string& name) {
+    std::filesystem::create_directory(directory_ / name);
+    return image_->WriteTo(directory_ / name);
+  }
+
+  void ExpectWhole(const std::string& name) {
+    const StorageOr copy = OpenRocksDbStorage(directory_ / name, RocksDbStorageOptions());
+    ASSERT_OK(copy.status());
+    EXPECT_EQ(*ReadVersion(**copy), 2);
+  }
+
+  TestDirectory directory_;
+  std::shared_ptr<FaultPlan> plan_ = std::make_shared<FaultPlan>();
+  FaultEnv env_{plan_};
+  std::unique_ptr<Storage> storage_;
+  std::unique_ptr<StorageImage> image_;  // goes before storage_
+};
+
+TEST_F(ImageFaultTest, WhereThereAreNoLinksFilesAreCopied) {
+  plan_->Set(FaultPlan::Fault{FileOperation::kLink, 0, /*lasts=*/true, FaultKind::kIoError});
+  const StatusOr<std::vector<StorageFile>> files = WriteCopy("copy");
+  ASSERT_OK(files.status());
+  EXPECT_GT(plan_->num_failed(), 0);
+  for (const StorageFile& file : *files) EXPECT_TRUE(file.crc32c) << file.name;
+  ExpectWhole("copy");
+}
+
+TEST_F(ImageFaultTest, AFileThatCannotBeWrittenOrReadFailsItAndTheNextMaySucceed) {
+  for (const FileOperation operation : {FileOperation::kCreate, FileOperation::kWrite, FileOperation::kSync,
+                                        FileOperation::kRead, FileOperation::kSyncDirectory}) {
+    int at = 0;
+    for (;; ++at) {
+      const std::string name = std::to_string(static_cast<int>(operation)) + "-" + std::to_string(at);
+      SCOPED_TRACE(name);
+      plan_->Set(FaultPlan::Fault{operation, at, false, FaultKind::kNoSpace});
+      const Status status = WriteCopy(name).status();
+      if (plan_->num_failed() == 0) {
+        EXPECT_TRUE(IsOk(status));
+        ExpectWhole(name);
+        break;
+      }
+      EXPECT_TRUE(FailsWith(status, StatusCode::kIoError, "injected"));
+    }
+    EXPECT_GT(at, 0);
+  }
+}
 
 }  // namespace
 }  // namespace damo

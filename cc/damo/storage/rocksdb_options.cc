@@ -103,7 +103,7 @@ rocksdb::DBOptions MakeDbOptions(const RocksDbStorageOptions& options, const Sha
       std::make_shared<rocksdb::WriteBufferManager>(MemtableBytes(options) * kMaxMemtables, parts.cache);
   // A writer opens files as it needs them. A reader beside a writer must hold on to all it started from: the
   // writer deletes files that it has no more use for.
-  db.max_open_files = options.read_only ? -1 : 512;
+  db.max_open_files = options.read_only && options.beside_writer ? -1 : 512;
   db.compaction_readahead_size = CompactionReadaheadBytes(options);
   SetSafety(&db);
   SetBounds(&db);

@@ -81,6 +81,11 @@ Status RocksDbSortedBatch::PutManifest(std::string_view name, std::string_view v
   return Status();
 }
 
+Status RocksDbSortedBatch::DeleteManifest(std::string_view name) {
+  manifest_.insert_or_assign(std::string(name), std::nullopt);
+  return Status();
+}
+
 Status RocksDbSortedBatch::AddRow(uint8_t group, uint64_t key, std::optional<std::string_view> row) {
   DAMO_RETURN_IF_ERROR(failure_);
   failure_ = order_.Add(group, key);
@@ -101,18 +106,26 @@ Status RocksDbSortedBatch::StartRowFileIfNeeded() {
   return row_files_.back()->Open();
 }
 
-Status RocksDbSortedBatch::FinishFiles() {
-  DAMO_RETURN_IF_ERROR(failure_);
-  if (!row_files_.empty()) DAMO_RETURN_IF_ERROR(row_files_.back()->Finish());
-  if (manifest_.empty()) return Status();
+Status RocksDbSortedBatch::WriteManifestFile() {
   manifest_file_ = std::make_unique<IngestFile>(target_.folder, target_.database, target_.manifest);
   DAMO_RETURN_IF_ERROR(manifest_file_->Open());
-  for (const auto& [name, value] : manifest_) DAMO_RETURN_IF_ERROR(manifest_file_->Put(name, value));
+  for (const auto& [name, value] : manifest_) {
+    DAMO_RETURN_IF_ERROR(value ? manifest_file_->Put(name, *value) : manifest_file_->Delete(name));
+  }
   return manifest_file_->Finish();
 }
 
+Status RocksDbSortedBatch::Finish() {
+  DAMO_RETURN_IF_ERROR(failure_);
+  if (finished_) return Status();
+  if (!row_files_.empty()) failure_ = row_files_.back()->Finish();
+  if (failure_.ok() && !manifest_.empty()) failure_ = WriteManifestFile();
+  finished_ = failure_.ok();
+  return failure_;
+}
+
 Status RocksDbSortedBatch::Commit() {
-  DAMO_RETURN_IF_ERROR(FinishFiles());
+  DAMO_RETURN_IF_ERROR(Finish());
   std::vector<rocksdb::IngestExternalFileArg> files;
   const auto add = [&](rocksdb::ColumnFamilyHandle* family, const IngestFile& file) {
     if (files.empty() || files.back().column_family != family) {

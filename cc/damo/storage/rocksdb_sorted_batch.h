@@ -88,19 +88,22 @@ class RocksDbSortedBatch final : public SortedBatch {
   Status PutRow(uint8_t group, uint64_t key, std::string_view row) override;
   Status DeleteRow(uint8_t group, uint64_t key) override;
   Status PutManifest(std::string_view name, std::string_view value) override;
+  Status DeleteManifest(std::string_view name) override;
+  Status Finish() override;
   Status Commit() override;
 
  private:
   // Adds a row, or its deletion where nullopt.
   Status AddRow(uint8_t group, uint64_t key, std::optional<std::string_view> row);
   Status StartRowFileIfNeeded();
-  Status FinishFiles();
+  Status WriteManifestFile();
 
   const Target target_;
   RowOrder order_;
   std::vector<std::unique_ptr<IngestFile>> row_files_;  // in key order; the last one is being written
   std::unique_ptr<IngestFile> manifest_file_;
-  std::map<std::string, std::string, std::less<>> manifest_;
+  std::map<std::string, std::optional<std::string>, std::less<>> manifest_;  // nullopt: deleted
+  bool finished_ = false;
   Status failure_;  // the first one: a batch that lacks something is never committed
 };
 

@@ -15,6 +15,7 @@
 #include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_compaction_wait.h"
 #include "damo/storage/rocksdb_file_guard.h"
+#include "damo/storage/rocksdb_image.h"
 #include "damo/storage/rocksdb_options.h"
 #include "damo/storage/rocksdb_sorted_batch.h"
 #include "damo/storage/rocksdb_status.h"
@@ -95,6 +96,10 @@ class RocksDbBatch final : public StorageBatch {
     return ToStatus(writes_.Put(manifest_, ToSlice(name), ToSlice(value)), "add manifest value '", name,
                     "' to a batch");
   }
+  Status DeleteManifest(std::string_view name) override {
+    return ToStatus(writes_.Delete(manifest_, ToSlice(name)), "add the deletion of manifest value '", name,
+                    "' to a batch");
+  }
 
   rocksdb::WriteBatch* writes() { return &writes_; }
 
@@ -142,37 +147,83 @@ class ChunkReader {
   std::vector<rocksdb::Status> statuses_;
 };
 
+class RocksDbCursor final : public RowCursor {
+ public:
+  // All are borrowed.
+  RocksDbCursor(const std::string& directory, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows,
+                const rocksdb::Snapshot* snapshot, uint8_t group)
+      : directory_(directory),
+        first_(static_cast<char>(group)),
+        limit_(static_cast<char>(group + 1)),
+        limit_slice_(&limit_, 1) {
+    rocksdb::ReadOptions read;
+    read.snapshot = snapshot;
+    if (group < UINT8_MAX) read.iterate_upper_bound = &limit_slice_;
+    read.fill_cache = false;  // a pass over everything must not push out what training uses
+    read.readahead_size = kScanReadaheadBytes;
+    iterator_.reset(db->NewIterator(read, rows));
+  }
+
+  bool Next() override {
+    if (at_row_) {
+      iterator_->Next();
+    } else {
+      iterator_->Seek(rocksdb::Slice(&first_, 1));
+    }
+    at_row_ = iterator_->Valid();
+    if (at_row_ && iterator_->key().size() != kRowKeyBytes) {
+      failure_ =
+          DataLoss(Context(), " has a key of ", iterator_->key().size(), " bytes, expected ", kRowKeyBytes);
+      return false;
+    }
+    return at_row_;
+  }
+  uint64_t key() const override { return KeyOfRowKey(ToView(iterator_->key())); }
+  std::string_view row() const override { return ToView(iterator_->value()); }
+  Status status() const override {
+    return failure_.ok() ? ToStatus(iterator_->status(), Context()) : failure_;
+  }
+
+ private:
+  std::string Context() const {
+    return StrCat("scan store '", directory_, "': group ", int{static_cast<uint8_t>(first_)});
+  }
+
+  const std::string& directory_;
+  const char first_;
+  const char limit_;
+  const rocksdb::Slice limit_slice_;
+  std::unique_ptr<rocksdb::Iterator> iterator_;
+  bool at_row_ = false;
+  Status failure_;
+};
+
 class RocksDbSnapshot final : public StorageSnapshot {
  public:
   // All are borrowed.
-  RocksDbSnapshot(const std::string& directory, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows)
-      : directory_(directory), db_(db), rows_(rows), snapshot_(db) {}
+  RocksDbSnapshot(const std::string& directory, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows,
+                  rocksdb::ColumnFamilyHandle* manifest)
+      : directory_(directory), db_(db), rows_(rows), manifest_(manifest), snapshot_(db) {}
 
-  Status Scan(uint8_t group, const ScanVisitor& visit) const override {
-    const char first = static_cast<char>(group);
-    const char limit = static_cast<char>(group + 1);
-    const rocksdb::Slice first_slice(&first, 1);
-    const rocksdb::Slice limit_slice(&limit, 1);
+  std::unique_ptr<RowCursor> NewCursor(uint8_t group) const override {
+    return std::make_unique<RocksDbCursor>(directory_, db_, rows_, snapshot_.snapshot(), group);
+  }
+
+  Status ScanManifest(const ManifestVisitor& visit) const override {
     rocksdb::ReadOptions read;
     read.snapshot = snapshot_.snapshot();
-    if (group < UINT8_MAX) read.iterate_upper_bound = &limit_slice;
-    read.fill_cache = false;  // a pass over everything must not push out what training uses
-    read.readahead_size = kScanReadaheadBytes;
-    const std::unique_ptr<rocksdb::Iterator> row(db_->NewIterator(read, rows_));
-    for (row->Seek(first_slice); row->Valid(); row->Next()) {
-      if (row->key().size() != kRowKeyBytes) {
-        return DataLoss("scan store '", directory_, "': group ", int{group}, " has a key of ",
-                        row->key().size(), " bytes, expected ", kRowKeyBytes);
-      }
-      DAMO_RETURN_IF_ERROR(visit(KeyOfRowKey(ToView(row->key())), ToView(row->value())));
+    const std::unique_ptr<rocksdb::Iterator> value(db_->NewIterator(read, manifest_));
+    for (value->SeekToFirst(); value->Valid(); value->Next()) {
+      DAMO_RETURN_IF_ERROR(visit(ToView(value->key()), ToView(value->value())));
     }
-    return ToStatus(row->status(), "scan store '", directory_, "': group ", int{group});
+    return ToStatus(value->status(), "scan store '", directory_, "': manifest");
   }
 
  private:
   const std::string& directory_;
   rocksdb::DB* const db_;
   rocksdb::ColumnFamilyHandle* const rows_;
+  rocksdb::ColumnFamilyHandle* const manifest_;
   mutable rocksdb::ManagedSnapshot snapshot_;  // snapshot() is not const
 };
 
@@ -229,7 +280,17 @@ class RocksDbStorage final : public Storage {
 
   StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override {
     return std::unique_ptr<StorageSnapshot>(
-        std::make_unique<RocksDbSnapshot>(directory_, db_.get(), rows_.get()));
+        std::make_unique<RocksDbSnapshot>(directory_, db_.get(), rows_.get(), manifest_.get()));
+  }
+
+  StatusOr<std::unique_ptr<StorageImage>> NewImage() override {
+    if (options_.read_only) {
+      return FailedPrecondition("store '", directory_, "' is open read-only: its files are its writer's");
+    }
+    DAMO_RETURN_IF_ERROR(FlushMemtables("take an image of"));
+    DAMO_ASSIGN_OR_RETURN(std::unique_ptr<StorageImage> image,
+                          RocksDbImage::Take(db_.get(), EnvOf(options_)));
+    return image;
   }
 
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
@@ -395,6 +456,9 @@ StorageOr OpenExistingReadOnly(const std::string& directory, const RocksDbStorag
 StorageOr CheckAndOpen(const std::string& directory, const RocksDbStorageOptions& options) {
   DAMO_RETURN_IF_ERROR(CheckArguments(directory, options));
   DAMO_ASSIGN_OR_RETURN(const DirectoryContent content, InspectDirectory(directory));
+  if (!options.read_only && HasCheckpoint(directory)) {
+    return FailedPrecondition("it is a checkpoint: open it read-only, or restore a store from it");
+  }
   if (content == DirectoryContent::kDatabase) {
     return options.read_only ? OpenExistingReadOnly(directory, options) : OpenExisting(directory, options);
   }

@@ -32,6 +32,9 @@ struct RocksDbStorageOptions {
   bool cache_row_blocks = true;
   Durability durability = Durability::kWal;
   bool read_only = false;
+  // Of a read-only one: whether a writer may be beside it, which deletes files. Then all are held open, as
+  // many as there are.
+  bool beside_writer = true;
   bool create_if_missing = true;         // not done when read_only
   rocksdb::Env* env_for_test = nullptr;  // a filesystem that fails on demand; outlives the storage
 };

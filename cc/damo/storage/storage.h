@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "damo/base/span.h"
 #include "damo/base/status.h"
@@ -23,6 +24,7 @@ class ManifestWriter {
  public:
   virtual ~ManifestWriter() = default;
   virtual Status PutManifest(std::string_view name, std::string_view value) = 0;
+  virtual Status DeleteManifest(std::string_view name) = 0;  // OK if there is none
 };
 
 // Writes collected to be made at once. Keeps copies of what it is given. Thread-compatible.
@@ -40,6 +42,9 @@ class SortedBatch : public ManifestWriter {
   // Both in strictly ascending order of (group, key) together, else Internal.
   virtual Status PutRow(uint8_t group, uint64_t key, std::string_view row) = 0;
   virtual Status DeleteRow(uint8_t group, uint64_t key) = 0;
+  // Brings all of it to the disk, where nothing sees it yet: what may fail for want of room has then been
+  // done. Commit() does it where it was not. Nothing is added afterwards.
+  virtual Status Finish() = 0;
   // Makes all of it visible in one atomic step that survives loss of power, whatever the storage's
   // durability. Called once. On failure nothing is visible; if the disk failed while the step itself was
   // recorded, a later opening may find all of it or nothing.
@@ -58,14 +63,59 @@ struct StorageStats {
 // scan and is returned by it.
 using ScanVisitor = std::function<Status(uint64_t key, std::string_view row)>;
 
-// The rows of a storage as of one moment, whatever is written meanwhile. While it stands, what it shows takes
-// space on disk. Thread-safe. It must go before the storage is closed.
+// Goes through the rows of one group in key order. Thread-compatible.
+class RowCursor {
+ public:
+  virtual ~RowCursor() = default;
+
+  // Moves to the next row, at first to the first one. False behind the last row and after a failure.
+  virtual bool Next() = 0;
+  // Of the row that Next() moved to; the bytes are valid until it is called again.
+  virtual uint64_t key() const = 0;
+  virtual std::string_view row() const = 0;
+  // After Next() was false: why, if it was not the end.
+  virtual Status status() const = 0;
+};
+
+// Called with each value of the manifest, by name. The bytes are valid during the call only.
+using ManifestVisitor = std::function<Status(std::string_view name, std::string_view value)>;
+
+// A storage as of one moment, whatever is written meanwhile. While it stands, what it shows takes space on
+// disk. Thread-safe. It must go before the storage is closed.
 class StorageSnapshot {
  public:
   virtual ~StorageSnapshot() = default;
 
+  // Before the first row of a group. The snapshot outlives it.
+  virtual std::unique_ptr<RowCursor> NewCursor(uint8_t group) const = 0;
+
   // Visits every row of a group in key order. `visit` may call the storage.
-  virtual Status Scan(uint8_t group, const ScanVisitor& visit) const = 0;
+  Status Scan(uint8_t group, const ScanVisitor& visit) const {
+    const std::unique_ptr<RowCursor> cursor = NewCursor(group);
+    while (cursor->Next()) DAMO_RETURN_IF_ERROR(visit(cursor->key(), cursor->row()));
+    return cursor->status();
+  }
+
+  // Visits every value of the manifest. `visit` may call the storage.
+  virtual Status ScanManifest(const ManifestVisitor& visit) const = 0;
+};
+
+// A file that storages are made of.
+struct StorageFile {
+  std::string name;  // in its directory
+  uint64_t bytes = 0;
+  std::optional<uint32_t> crc32c;  // where the bytes were at hand
+};
+
+// The files of a storage as of one moment, which stay until this goes. Thread-compatible. It must go before
+// the storage is closed.
+class StorageImage {
+ public:
+  virtual ~StorageImage() = default;
+
+  // Makes a storage of them in `directory`, which is empty: hard links where the filesystem allows, else
+  // copies. It survives loss of power when this returns. On failure some files may be there.
+  virtual StatusOr<std::vector<StorageFile>> WriteTo(const std::string& directory) const = 0;
 };
 
 // Thread-safe. Writes of one batch become visible, and durable, all or none.
@@ -83,6 +133,10 @@ class Storage {
   virtual Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const = 0;
 
   virtual StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const = 0;
+
+  // The files of the storage as it is. FailedPrecondition where it has none, or does not own them: in memory,
+  // read-only.
+  virtual StatusOr<std::unique_ptr<StorageImage>> NewImage() = 0;
 
   // Visits every row of a group in key order, as of one moment. `visit` may call the storage.
   Status Scan(uint8_t group, const ScanVisitor& visit) const {

@@ -54,6 +54,7 @@ class TroubledStorage final : public Storage {
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     return target_->GetManifest(name);
   }
+  StatusOr<std::unique_ptr<StorageImage>> NewImage() override { return target_->NewImage(); }
   std::unique_ptr<StorageBatch> NewBatch() const override { return target_->NewBatch(); }
   StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() override {
     if (before_sorted_batch) DAMO_RETURN_IF_ERROR(before_sorted_batch());
@@ -84,6 +85,8 @@ class TroubledStorage final : public Storage {
     Status PutManifest(std::string_view name, std::string_view value) override {
       return target_->PutManifest(name, value);
     }
+    Status DeleteManifest(std::string_view name) override { return target_->DeleteManifest(name); }
+    Status Finish() override { return target_->Finish(); }
     Status Commit() override {
       if (storage_.before_commit) DAMO_RETURN_IF_ERROR(storage_.before_commit());
       return target_->Commit();
