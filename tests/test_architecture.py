@@ -19,6 +19,7 @@ MAY_INCLUDE = {
     "schedule": {"base", "config"},
     "storage": {"base", "config", "row"},
     "redo": {"base"},
+    "checkpoint": {"base", "config", "row", "storage"},
     "cache": {"base", "row"},
     "table": {
         "base",
@@ -30,6 +31,7 @@ MAY_INCLUDE = {
         "storage",
         "redo",
         "cache",
+        "checkpoint",
     },
     "dump": {"base", "config", "row", "storage", "table"},
 }

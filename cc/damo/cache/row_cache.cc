@@ -58,6 +58,11 @@ void RowCache::DropCleanRows() {
   SpoilReads();
 }
 
+void RowCache::DropAllRows() {
+  for (RowShard& shard : shards_) shard.ForgetDirty();
+  DropCleanRows();
+}
+
 void RowCache::DropCleanRow(uint64_t key) {
   ReleaseFlushed();
   const uint64_t hash = HashKey(key);

@@ -70,6 +70,8 @@ class RowCache final : public CacheMemory::Holder {
   // for one.
   void DropCleanRows();
   void DropCleanRow(uint64_t key);
+  // Drops every row, those newer than in the storage, too. No flush and no apply call is under way.
+  void DropAllRows();
 
   // Says that the table had no rows when the cache was made.
   void set_began_empty() { began_empty_ = true; }

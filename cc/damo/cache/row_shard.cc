@@ -98,6 +98,11 @@ void RowShard::Free(uint32_t slot) {
 
 std::vector<RowShard::DirtyRow> RowShard::TakeDirtyRows() { return std::exchange(dirty_rows_, {}); }
 
+void RowShard::ForgetDirty() {
+  for (const DirtyRow& dirty : TakeDirtyRows()) row(dirty.slot)->dirty = 0;
+  num_dirty_ = 0;
+}
+
 void RowShard::DropCleanRows(uint8_t active_flush) {
   if (slabs_.empty()) return;
   uint32_t slot = 0;

@@ -119,6 +119,8 @@ class RowShard {
     cached->flush_number = flush_number;
     --num_dirty_;
   }
+  // Takes every row for one that the storage has.
+  void ForgetDirty();
   // Frees every row that is ready and clean.
   void DropCleanRows(uint8_t active_flush);
   // Frees the row of `key` if it is ready and clean.

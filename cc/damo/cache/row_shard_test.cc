@@ -224,5 +224,19 @@ TEST_F(RowShardTest, IsAMapWhateverHappens) {
   EXPECT_GT(shard_->num_evicted(), 1000);
 }
 
+TEST_F(RowShardTest, DirtyRowsThatAreForgottenAreCleanAndOnNoList) {
+  Make(1);
+  for (uint64_t key = 0; key < 3; ++key) shard_->SetDirty(Insert(key));
+  shard_->DropCleanRows(0);
+  EXPECT_TRUE(Has(0) && Has(1) && Has(2));
+  shard_->ForgetDirty();
+  EXPECT_EQ(shard_->num_dirty(), 0);
+  EXPECT_EQ(shard_->dirty_rows().size(), 0);
+  shard_->DropCleanRows(0);
+  EXPECT_EQ(shard_->num_rows(), 0);
+  shard_->SetDirty(Insert(1));
+  EXPECT_EQ(shard_->num_dirty(), 1);
+}
+
 }  // namespace
 }  // namespace damo

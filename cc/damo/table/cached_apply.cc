@@ -66,7 +66,7 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
     DAMO_RETURN_IF_ERROR(attempt == 0 ? shared_.write_back->MakeRoom(storage)
                                       : shared_.write_back->Flush(storage));
     std::unique_lock<std::mutex> lock(apply_mutex_);
-    DAMO_RETURN_IF_ERROR(broken_);
+    DAMO_RETURN_IF_ERROR(CheckMayApply());
     const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
     ApplyCall call(
@@ -230,7 +230,7 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
                                                 Executor& executor) {
   const std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
   const std::lock_guard<std::mutex> lock(apply_mutex_);
-  DAMO_RETURN_IF_ERROR(broken_);
+  DAMO_RETURN_IF_ERROR(CheckMayApply());
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   ApplyRecordHeader header;
   DAMO_ASSIGN_OR_RETURN(header.learning_rate, NextLearningRate(*recipe, options));

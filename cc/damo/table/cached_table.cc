@@ -78,6 +78,15 @@ void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
   flushed_step_ = state().step;
 }
 
+Status CachedTable::ForgetAll(const Storage& /*storage*/) {
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  cache_->DropAllRows();
+  open_lsn_.reset();
+  broken_ = Status();
+  flushed_step_ = state().step;
+  return Status();
+}
+
 StatusOr<std::optional<std::string>> CachedTable::DoGetRow(const Storage& storage, uint64_t key) const {
   {
     const std::shared_lock<FairSharedMutex> lock(cache_->mutex());

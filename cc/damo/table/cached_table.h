@@ -75,6 +75,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
   void Forget(const std::optional<std::vector<uint64_t>>& keys) override;
+  Status ForgetAll(const Storage& storage) override;
 
   // ---- WriteBackSource ----
   int source_group() const override { return group(); }
@@ -106,6 +107,8 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   // ---- apply ----
   struct ApplyCall;
   struct RowToLoad;
+  // Requires apply_mutex_.
+  Status CheckMayApply() const { return broken_.ok() ? session().CheckStillWriting() : broken_; }
   uint8_t group_byte() const { return static_cast<uint8_t>(group()); }
   StatusOr<bool> TryApply(Storage& storage, ApplyCall& call, Executor& executor);
   StatusOr<bool> Gather(ApplyCall& call, Executor& executor);

@@ -119,10 +119,11 @@ StatusOr<ApplyResult> DirectTable::DoApplyGradients(Storage& storage, Span<const
                                                     Span<const float> gradients, const ApplyOptions& options,
                                                     Executor& executor) {
   const UniqueKeys unique(keys, options.padding_key);
-  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
 
   // I/O under the lock on purpose: read, compute and write of a row must not interleave with another call's.
   const std::lock_guard<std::mutex> lock(apply_mutex_);
+  DAMO_RETURN_IF_ERROR(session().CheckStillWriting());
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
   const Moment moment{*recipe, NowMillis(), learning_rate};
   RowBuffer rows(recipe->layout, unique.size());

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "damo/base/executor.h"
@@ -152,6 +153,15 @@ class EmbeddingTable {
     set_state(state);
     Forget(keys);
   }
+  // Takes the content of `storage` as a new beginning, whatever the table had before: rows in memory are
+  // void, those newer than in the storage, too. `recipe` has rows of the same layout. Requires apply_mutex(),
+  // and that no flush runs. If it fails nothing must be applied any more.
+  Status BeginAnew(std::shared_ptr<const GroupRecipe> recipe, const GroupState& state,
+                   const Storage& storage) {
+    SetRecipe(std::move(recipe));
+    set_state(state);
+    return ForgetAll(storage);
+  }
   GroupState state() const { return {step_, num_rows_}; }
 
  protected:
@@ -195,6 +205,8 @@ class EmbeddingTable {
   StatusOr<double> NextLearningRate(const GroupRecipe& recipe, const ApplyOptions& options) const;
   // See TakeFromStorage().
   virtual void Forget(const std::optional<std::vector<uint64_t>>& keys) = 0;
+  // Forgets all that memory holds of the table, and takes from `storage` what else it needs; see BeginAnew().
+  virtual Status ForgetAll(const Storage& storage) = 0;
   // Requires that no other call writes it.
   void set_state(const GroupState& state) {
     step_ = state.step;

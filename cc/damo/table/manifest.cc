@@ -117,6 +117,14 @@ StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t
   return manifest;
 }
 
+bool IsManifestEntry(std::string_view name) {
+  const auto begins_with = [name](std::string_view prefix) {
+    return name.substr(0, prefix.size()) == prefix;
+  };
+  return name == kFormatName || name == kSeedName || name == kRedoName || begins_with(kConfigPrefix) ||
+         begins_with(kStatePrefix);
+}
+
 Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer) {
   return writer.PutManifest(GroupEntry(kConfigPrefix, config.group), config.ToJson());
 }

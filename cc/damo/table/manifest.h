@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "damo/config/group_config.h"
 #include "damo/storage/storage.h"
@@ -33,6 +34,10 @@ struct Manifest {
 // The manifest of `storage`. One that has none is new: it gets one, with `seed` or else 0. Fails if the
 // store's seed is another than `seed`, and if its format is not kFormatVersion.
 StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only);
+
+// Whether an entry of the manifest is one of those that make up a Manifest. Others belong to parts of the
+// store that keep things of their own there.
+bool IsManifestEntry(std::string_view name);
 
 Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer);
 Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer);

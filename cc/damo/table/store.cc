@@ -144,7 +144,8 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroup(const GroupConfig& con
   if (!recipe.ok()) return recipe.status().WithContext(context);
   // Before the lock, which in a forked child may be held for ever. A closed store refuses what it has, too.
   DAMO_RETURN_IF_ERROR(session_->BeginRead().status().WithContext(context));
-  // I/O under the lock on purpose: a group is written once, before anyone can use its table.
+  // I/O under the locks on purpose: a group is written once, before anyone can use its table.
+  const std::lock_guard<std::mutex> change_lock(change_mutex_);
   const std::lock_guard<std::mutex> lock(mutex_);
   StatusOr<std::shared_ptr<EmbeddingTable>> table = AddGroupLocked(std::move(*recipe));
   if (!table.ok()) return table.status().WithContext(context);
@@ -265,6 +266,7 @@ Status Store::Flush() {
 Status Store::AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
                           const std::function<Status()>& then) const {
   if (write_back_ != nullptr) return write_back_->FlushAndHold(storage, then);
+  DAMO_RETURN_IF_ERROR(session_->CheckStillWriting());
   std::vector<std::unique_lock<std::mutex>> apply_locks;
   apply_locks.reserve(tables.size());
   for (const auto& table : tables) apply_locks.emplace_back(table->apply_mutex());

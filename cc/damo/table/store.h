@@ -17,6 +17,7 @@
 #include "damo/base/clock.h"
 #include "damo/base/status.h"
 #include "damo/cache/cache_memory.h"
+#include "damo/checkpoint/checkpoint_chain.h"
 #include "damo/config/group_config.h"
 #include "damo/config/store_options.h"
 #include "damo/redo/log_file_system.h"
@@ -101,6 +102,22 @@ class Store {
   Status EditGroups(const std::vector<int64_t>& groups,
                     const std::function<Status(std::vector<GroupEdit>& edits)>& edit);
 
+  // Writes the store as of one moment between apply calls into `directory`, which must not exist: aside, and
+  // renamed when it is whole. Training goes on meanwhile but for some milliseconds. See
+  // docs/checkpoint_format.md.
+  Status Checkpoint(const std::string& directory);
+
+  // The same, but only what has changed since the checkpoint in `since`, full or itself a delta. Reads both
+  // the store and that checkpoint from end to end.
+  Status CheckpointDelta(const std::string& directory, const std::string& since);
+
+  // Makes the store what it was at a checkpoint, in one atomic step: rows, steps, settings of groups that
+  // were not asked for since opening, and all else that the manifest holds. `chain` is one checkpoint, or a
+  // full one and then deltas. A group that the checkpoint lacks has no rows afterwards. Everything is
+  // validated before anything changes. Apply calls and flushes wait; lookups go on and see each row as before
+  // or after.
+  Status Restore(const std::vector<std::string>& chain);
+
   ~Store();
   // Waits for calls under way, flushes and closes. Later calls fail with FailedPrecondition; closing again is
   // OK. If the flush fails the redo log stays, for the next opening.
@@ -134,6 +151,21 @@ class Store {
   Status AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
                      const std::function<Status()>& then) const;
 
+  Status WriteCheckpoint(Storage& storage, const std::string& directory);
+  Status WriteDelta(const std::string& directory, const std::string& since);
+  // The table of a group, null where the store has none; and what it is to be after a restore.
+  struct RestoredGroup {
+    std::shared_ptr<EmbeddingTable> table;
+    std::shared_ptr<const GroupRecipe> recipe;
+    GroupState state;
+  };
+  using RestoredGroups = std::map<int, RestoredGroup>;
+  Status RestoreFrom(Storage& storage, CheckpointChain& chain);
+  StatusOr<RestoredGroups> PlanRestore(CheckpointChain& chain) const;
+  Status ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups);
+  Status WriteContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups,
+                      SortedBatch& batch) const;
+
   const StoreOptions options_;
   const std::shared_ptr<StoreSession> session_;
   // What cached tables share. Null where there is none: all in a store without row cache, log and write-back
@@ -141,6 +173,7 @@ class Store {
   std::shared_ptr<CacheMemory> memory_;
   std::unique_ptr<RedoLog> log_;
   std::unique_ptr<WriteBack> write_back_;
+  std::mutex change_mutex_;   // held where groups are added, and through a restore; taken before mutex_
   mutable std::mutex mutex_;  // guards groups_
   std::map<int, Group> groups_;
 };

@@ -3,8 +3,6 @@
 
 #include <unistd.h>
 
-#include <mutex>
-
 namespace damo {
 
 StoreSession::StoreSession(Settings settings, std::unique_ptr<Storage> storage)
@@ -40,7 +38,20 @@ StatusOr<StoreSession::Use> StoreSession::BeginWrite() const {
   DAMO_ASSIGN_OR_RETURN(Use use, BeginRead());
   if (settings_.read_only)
     return FailedPrecondition("store '", settings_.directory, "' was opened read-only");
+  DAMO_RETURN_IF_ERROR(CheckStillWriting());
   return use;
+}
+
+void StoreSession::StopWriting(const Status& reason) {
+  const std::lock_guard<std::mutex> lock(stop_mutex_);
+  if (stop_reason_.ok()) stop_reason_ = reason;
+  stopped_ = true;
+}
+
+Status StoreSession::CheckStillWriting() const {
+  if (!stopped_) return Status();
+  const std::lock_guard<std::mutex> lock(stop_mutex_);
+  return stop_reason_;
 }
 
 Status StoreSession::Close(const std::function<Status(Storage&)>& finish) {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <string>
@@ -61,6 +62,12 @@ class StoreSession {
   // As BeginRead(); fails also if the store was opened read-only.
   StatusOr<Use> BeginWrite() const;
 
+  // Lets nothing be written any more, in this session, for the reason given. For when it is not known what
+  // the storage will hold when it is opened again: what was written on would be on top of the wrong state.
+  void StopWriting(const Status& reason);
+  // OK, or the reason. Calls that had leave before look again when it is their turn to write.
+  Status CheckStillWriting() const;
+
   // Refuses new calls, waits for those under way, calls `finish` and then closes the storage, whatever
   // `finish` returned; returns the first failure. Closing again is OK, and calls nothing. In a forked child:
   // fails.
@@ -83,6 +90,9 @@ class StoreSession {
   const pid_t pid_;
   // Set before Close() waits for mutex_: calls that overlap without a gap would keep it waiting for ever.
   std::atomic<bool> closing_{false};
+  std::atomic<bool> stopped_{false};  // spares writers the mutex
+  mutable std::mutex stop_mutex_;     // guards stop_reason_
+  Status stop_reason_;
   mutable std::shared_mutex mutex_;   // shared by calls under way, exclusive for closing; guards storage_
   std::unique_ptr<Storage> storage_;  // null when closed
 };

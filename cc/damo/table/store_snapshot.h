@@ -38,6 +38,9 @@ class StoreSnapshot {
   // not exist has no rows.
   Status Scan(int group, const ScanVisitor& visit) const;
 
+  // What the storage had at that moment; in a store that is not read-only, all there was.
+  const StorageSnapshot& stored() const { return *rows_; }
+
  private:
   const StoreSession::Use use_;  // goes last: the storage must be open when the snapshot of it goes
   const std::unique_ptr<StorageSnapshot> rows_;

@@ -97,14 +97,37 @@ Status WriteBack::Flush(Storage& storage) {
 Status WriteBack::FlushAndHold(Storage& storage, const std::function<Status()>& then) {
   const std::unique_lock<std::mutex> lock = LockFlush();
   DAMO_RETURN_IF_ERROR(FlushLocked(storage, nullptr));
-  std::vector<std::unique_lock<std::mutex>> apply_locks;
-  apply_locks.reserve(sources_.size());
-  for (WriteBackSource* const source : sources_) apply_locks.emplace_back(source->apply_mutex());
+  const std::vector<std::unique_lock<std::mutex>> apply_locks = LockApplies();
   DAMO_RETURN_IF_ERROR(FlushLocked(storage, [](const WriteBackSource& /*source*/) { return true; }));
   return then();
 }
 
+Status WriteBack::Replace(const std::function<Status()>& then) {
+  const std::unique_lock<std::mutex> lock = LockFlush();
+  const std::vector<std::unique_lock<std::mutex>> apply_locks = LockApplies();
+  const int64_t dirty_bytes = CountDirtyBytes();
+  DAMO_RETURN_IF_ERROR(then());
+  dirty_bytes_ -= dirty_bytes;  // not 0: a call may be about to note what it has changed
+  return Status();
+}
+
+std::vector<std::unique_lock<std::mutex>> WriteBack::LockApplies() {
+  std::vector<std::unique_lock<std::mutex>> locks;
+  locks.reserve(sources_.size());
+  for (WriteBackSource* const source : sources_) locks.emplace_back(source->apply_mutex());
+  return locks;
+}
+
+int64_t WriteBack::CountDirtyBytes() const {
+  int64_t dirty_bytes = 0;
+  for (const WriteBackSource* const source : sources_) {
+    dirty_bytes += source->num_dirty_rows() * static_cast<int64_t>(source->row_bytes());
+  }
+  return dirty_bytes;
+}
+
 Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
+  DAMO_RETURN_IF_ERROR(session_.CheckStillWriting());
   flush_number_ = flush_number_ == UINT8_MAX ? 1 : flush_number_ + 1;
   std::vector<Part> parts;
   parts.reserve(sources_.size());  // a part that has begun must not get lost for want of memory
@@ -118,11 +141,7 @@ Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
     return status;
   }
   // Rows that were updated again meanwhile have been counted twice.
-  int64_t dirty_bytes = 0;
-  for (const WriteBackSource* const source : sources_) {
-    dirty_bytes += source->num_dirty_rows() * static_cast<int64_t>(source->row_bytes());
-  }
-  dirty_bytes_ = dirty_bytes;
+  dirty_bytes_ = CountDirtyBytes();
   return status;
 }
 

@@ -85,6 +85,10 @@ class WriteBack {
   // calls have to wait. The caller is as for Flush().
   Status FlushAndHold(Storage& storage, const std::function<Status()>& then);
 
+  // Calls `then` while no flush and no apply call runs. It replaces what the storage has and has every table
+  // begin anew: rows that are newer in memory are never written.
+  Status Replace(const std::function<Status()>& then);
+
   // For a call that must flush while it holds its own apply mutex: takes the flush mutex before that ...
   std::unique_lock<std::mutex> LockFlush() { return std::unique_lock<std::mutex>(flush_mutex_); }
   // ... and then flushes. `holder` is the table whose apply mutex is held.
@@ -108,6 +112,9 @@ class WriteBack {
   // Whether the caller holds the apply mutex of a table.
   using IsHeld = std::function<bool(const WriteBackSource& source)>;
 
+  // Both require flush_mutex_.
+  std::vector<std::unique_lock<std::mutex>> LockApplies();
+  int64_t CountDirtyBytes() const;
   bool Due() const;
   bool Overdue() const;
   void Serve();

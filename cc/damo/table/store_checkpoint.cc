@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Store's checkpoints: written, and restored. The rest of Store is in store.cc.
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "damo/checkpoint/checkpoint_chain.h"
+#include "damo/checkpoint/description.h"
+#include "damo/checkpoint/merged_cursor.h"
+#include "damo/checkpoint/staged_directory.h"
+#include "damo/storage/rocksdb_storage.h"
+#include "damo/table/store.h"
+
+namespace damo {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The manifest of a delta is written in batches of about this size: it goes through memory.
+constexpr size_t kManifestBatchBytes = size_t{1} << 20;
+
+// Of a delta's database while it is written: rows come in sorted batches.
+constexpr int64_t kDeltaMemoryBudget = int64_t{8} << 20;
+
+StatusOr<fs::path> AbsolutePath(const std::string& path) {
+  std::error_code error;
+  fs::path absolute = fs::absolute(path, error);
+  if (!error) absolute = fs::weakly_canonical(absolute, error);
+  if (error) return IoError("resolve path '", path, "': ", error.message());
+  return absolute;
+}
+
+// What a store removes of its own directory, and what a checkpoint is, must not meet.
+Status CheckOutside(const std::string& directory, const std::string& store_directory) {
+  DAMO_ASSIGN_OR_RETURN(const fs::path path, AbsolutePath(directory));
+  const fs::path inside = path.lexically_relative(store_directory);
+  if (inside.empty() || *inside.begin() == "..") return Status();
+  return InvalidArgument("it must lie outside the store's own directory '", store_directory, "'");
+}
+
+template <typename Recipe>
+CheckpointDescription::Group Describe(const Recipe& recipe, const GroupState& state) {
+  return {recipe->config, state.step, state.num_rows};
+}
+
+CheckpointDescription NewDescription(const StoreSession::Settings& settings) {
+  CheckpointDescription description;
+  description.id = NewCheckpointId();
+  description.created_millis = settings.clock->NowMillis();
+  description.seed = settings.seed;
+  return description;
+}
+
+Status PublishWith(const CheckpointDescription& description, StagedDirectory& staged) {
+  DAMO_RETURN_IF_ERROR(WriteDescription(description, staged.path()));
+  return staged.Publish();
+}
+
+// ---- delta ----
+
+Status WriteManifest(const StorageSnapshot& from, Storage& to) {
+  std::unique_ptr<StorageBatch> batch = to.NewBatch();
+  size_t num_bytes = 0;
+  DAMO_RETURN_IF_ERROR(from.ScanManifest([&](std::string_view name, std::string_view value) -> Status {
+    DAMO_RETURN_IF_ERROR(batch->PutManifest(name, value));
+    num_bytes += name.size() + value.size();
+    if (num_bytes < kManifestBatchBytes) return Status();
+    num_bytes = 0;
+    DAMO_RETURN_IF_ERROR(to.Write(*batch));
+    batch = to.NewBatch();
+    return Status();
+  }));
+  return to.Write(*batch);
+}
+
+Status WriteChangedRows(const StorageSnapshot& now, const CheckpointChain& base, const std::set<int>& groups,
+                        Storage& to, CheckpointDescription::Base* counts) {
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, to.NewSortedBatch());
+  for (const int number : groups) {
+    const auto group = static_cast<uint8_t>(number);
+    const auto put = [&](uint64_t key, std::optional<std::string_view> row) {
+      ++(row ? counts->num_changed_rows : counts->num_deleted_rows);
+      return batch->PutRow(group, key, row.value_or(kDeletedRow));
+    };
+    DAMO_RETURN_IF_ERROR(DiffRows(*base.NewCursor(group), *now.NewCursor(group), put));
+  }
+  return batch->Commit();
+}
+
+Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& now,
+                          const CheckpointChain& base, const std::set<int>& groups,
+                          CheckpointDescription::Base* counts) {
+  RocksDbStorageOptions options;
+  options.memory_budget = kDeltaMemoryBudget;
+  options.durability = Durability::kWal;  // what is closed is durable
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<Storage> storage, OpenRocksDbStorage(directory, options));
+  const auto write = [&]() -> Status {
+    DAMO_RETURN_IF_ERROR(WriteManifest(now, *storage));
+    return WriteChangedRows(now, base, groups, *storage, counts);
+  };
+  const Status written = write();
+  const Status closed = storage->Close();
+  DAMO_RETURN_IF_ERROR(written.ok() ? closed : written);
+  std::error_code ignored;  // an empty folder does no harm
+  fs::remove(fs::path(directory) / "ingest", ignored);
+  return Status();
+}
+
+// ---- restore ----
+
+// Writes what is not in a Manifest: as the checkpoint has it, byte by byte.
+Status PutOtherEntries(const StorageSnapshot& now, const CheckpointChain& chain, SortedBatch& batch) {
+  std::set<std::string, std::less<>> surplus;
+  DAMO_RETURN_IF_ERROR(now.ScanManifest([&](std::string_view name, std::string_view /*value*/) {
+    if (!IsManifestEntry(name)) surplus.emplace(name);
+    return Status();
+  }));
+  DAMO_RETURN_IF_ERROR(chain.ScanManifest([&](std::string_view name, std::string_view value) {
+    if (IsManifestEntry(name)) return Status();
+    const auto it = surplus.find(name);
+    if (it != surplus.end()) surplus.erase(it);
+    return batch.PutManifest(name, value);
+  }));
+  for (const std::string& name : surplus) DAMO_RETURN_IF_ERROR(batch.DeleteManifest(name));
+  return Status();
+}
+
+}  // namespace
+
+// ---- write ----
+
+Status Store::Checkpoint(const std::string& target) {
+  const auto checkpoint = [&]() -> Status {
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+    return WriteCheckpoint(*storage, target);
+  };
+  return checkpoint().WithContext(StrCat("checkpoint store '", directory(), "' to '", target, "'"));
+}
+
+Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
+  DAMO_RETURN_IF_ERROR(CheckOutside(target, directory()));
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Begin(target));
+  CheckpointDescription description = NewDescription(session_->settings());
+  // Most of it before the locks, so that they are not held long.
+  if (write_back_ != nullptr) DAMO_RETURN_IF_ERROR(write_back_->Flush(storage));
+  DAMO_RETURN_IF_ERROR(storage.Flush());
+  std::unique_ptr<StorageImage> image;
+  {
+    // I/O under the lock on purpose, as in TakeSnapshot().
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<std::shared_ptr<EmbeddingTable>> tables;
+    for (const auto& [number, group] : groups_) tables.push_back(group.table);
+    DAMO_RETURN_IF_ERROR(AtOneMoment(storage, tables, [&]() -> Status {
+      for (const auto& table : tables) {
+        description.groups.push_back(Describe(table->recipe(), table->state()));
+      }
+      DAMO_ASSIGN_OR_RETURN(image, storage.NewImage());
+      return Status();
+    }));
+  }
+  DAMO_ASSIGN_OR_RETURN(description.files, image->WriteTo(staged->path()));
+  return PublishWith(description, *staged);
+}
+
+Status Store::CheckpointDelta(const std::string& target, const std::string& since) {
+  const auto checkpoint = [&]() -> Status {
+    DAMO_RETURN_IF_ERROR(session_->BeginWrite().status());
+    return WriteDelta(target, since);
+  };
+  return checkpoint().WithContext(
+      StrCat("checkpoint changes of store '", directory(), "' since '", since, "' to '", target, "'"));
+}
+
+Status Store::WriteDelta(const std::string& target, const std::string& since) {
+  DAMO_RETURN_IF_ERROR(CheckOutside(target, directory()));
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointChain> base, CheckpointChain::Open(since));
+  CheckpointDescription description = NewDescription(session_->settings());
+  if (base->description().seed != description.seed) {
+    return InvalidArgument("checkpoint '", since, "' has seed ", base->description().seed, ", the store has ",
+                           description.seed);
+  }
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Begin(target));
+  DAMO_ASSIGN_OR_RETURN(const fs::path base_path, AbsolutePath(since));
+  DAMO_ASSIGN_OR_RETURN(const fs::path target_path, AbsolutePath(target));
+  description.base =
+      CheckpointDescription::Base{base->description().id, base_path.lexically_relative(target_path).string()};
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSnapshot> now, TakeSnapshot());
+  std::set<int> groups;
+  for (const CheckpointDescription::Group& group : base->description().groups) {
+    groups.insert(group.config.group);
+  }
+  for (const auto& [number, group] : now->groups()) {
+    groups.insert(number);
+    description.groups.push_back(Describe(group.recipe, group.state));
+  }
+  const std::string database = staged->path() + "/" + kDeltaFolder;
+  DAMO_RETURN_IF_ERROR(WriteDeltaDatabase(database, now->stored(), *base, groups, &*description.base));
+  DAMO_ASSIGN_OR_RETURN(description.files, DescribeFiles(database, StrCat(kDeltaFolder, "/")));
+  return PublishWith(description, *staged);
+}
+
+// ---- restore ----
+
+Status Store::Restore(const std::vector<std::string>& directories) {
+  const auto restore = [&]() -> Status {
+    DAMO_RETURN_IF_ERROR(session_->BeginWrite().status());
+    DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointChain> chain, CheckpointChain::Open(directories));
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+    return RestoreFrom(*storage, *chain);
+  };
+  const std::string newest = directories.empty() ? "" : directories.back();
+  return restore().WithContext(StrCat("restore store '", directory(), "' from '", newest, "'"));
+}
+
+Status Store::RestoreFrom(Storage& storage, CheckpointChain& chain) {
+  // I/O under the lock on purpose: whoever adds a group waits to be told whether it is there.
+  const std::lock_guard<std::mutex> change_lock(change_mutex_);
+  DAMO_ASSIGN_OR_RETURN(const RestoredGroups groups, PlanRestore(chain));
+  const auto replace = [&] { return ReplaceContent(storage, chain, groups); };
+  if (write_back_ != nullptr) {
+    DAMO_RETURN_IF_ERROR(write_back_->Replace(replace));
+  } else {
+    DAMO_RETURN_IF_ERROR(AtOneMoment(storage, Tables(), replace));
+  }
+  for (const auto& [number, group] : groups) {
+    if (group.table != nullptr) continue;
+    DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table,
+                          MakeTable(group.recipe, group.state, storage, nullptr));
+    const std::lock_guard<std::mutex> lock(mutex_);
+    groups_[number] = Group{std::move(table), /*asked_for=*/false};
+  }
+  return Status();
+}
+
+StatusOr<Store::RestoredGroups> Store::PlanRestore(CheckpointChain& chain) const {
+  DAMO_ASSIGN_OR_RETURN(const Manifest manifest,
+                        LoadOrCreateManifest(chain.newest(), std::nullopt, /*read_only=*/true));
+  if (manifest.seed != session_->settings().seed) {
+    return InvalidArgument("the checkpoint has seed ", manifest.seed, ", the store has ",
+                           session_->settings().seed);
+  }
+  RestoredGroups groups;
+  for (const auto& [number, config] : manifest.configs) {
+    StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config);
+    if (!recipe.ok()) return recipe.status().WithContext(StrCat("group ", number));
+    groups[number] = RestoredGroup{nullptr, std::move(*recipe), manifest.states.at(number)};
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& [number, has] : groups_) {
+    RestoredGroup& group = groups[number];
+    group.table = has.table;
+    const std::shared_ptr<const GroupRecipe> recipe = has.table->recipe();
+    if (group.recipe != nullptr) {
+      DAMO_RETURN_IF_ERROR(CheckSameRows(recipe->config, group.recipe->config)
+                               .WithContext(StrCat("group ", number, " of the store")));
+    }
+    // Settings that someone has asked for since opening stay in force, as after opening anew.
+    if (group.recipe == nullptr || has.asked_for) group.recipe = recipe;
+  }
+  return groups;
+}
+
+// While nothing else writes. What was applied since the last flush is void: neither are rows newer in memory
+// written, nor is the log replayed again.
+Status Store::ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups) {
+  DAMO_RETURN_IF_ERROR(session_->CheckStillWriting());
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
+  DAMO_RETURN_IF_ERROR(WriteContent(storage, chain, groups, *batch));
+  DAMO_RETURN_IF_ERROR(batch->Finish());
+  const auto commit = [&]() -> Status {
+    DAMO_RETURN_IF_ERROR(batch->Commit());
+    for (const auto& [number, group] : groups) {
+      if (group.table == nullptr) continue;
+      DAMO_RETURN_IF_ERROR(group.table->BeginAnew(group.recipe, group.state, storage));
+    }
+    return Status();
+  };
+  const Status committed = commit();
+  if (!committed.ok()) {
+    session_->StopWriting(FailedPrecondition(
+        "a restore failed as it was recorded (", committed.message(),
+        "); whether the store is as before or restored shows when it is opened again: close it and open it"));
+    return committed;
+  }
+  // Records that stay are before the position in the manifest; the next flush deletes them.
+  if (log_ != nullptr) log_->Trim(log_->next_lsn()).IgnoreError();
+  return Status();
+}
+
+Status Store::WriteContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups,
+                           SortedBatch& batch) const {
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StorageSnapshot> now, storage.NewSnapshot());
+  for (const auto& [number, group] : groups) {
+    const auto byte = static_cast<uint8_t>(number);
+    const auto write = [&](uint64_t key, std::optional<std::string_view> row) {
+      return row ? batch.PutRow(byte, key, *row) : batch.DeleteRow(byte, key);
+    };
+    DAMO_RETURN_IF_ERROR(DiffRows(*now->NewCursor(byte), *chain.NewCursor(byte), write));
+    DAMO_RETURN_IF_ERROR(PutGroupConfig(group.recipe->config, batch));
+    DAMO_RETURN_IF_ERROR(PutGroupState(number, group.state, batch));
+  }
+  DAMO_RETURN_IF_ERROR(PutOtherEntries(*now, chain, batch));
+  if (log_ == nullptr) return Status();
+  const uint64_t end = log_->next_lsn();
+  DAMO_RETURN_IF_ERROR(log_->Sync(end));  // the manifest must not name a record that loss of power can take
+  return PutRedoLsn(end, batch);
+}
+
+}  // namespace damo
