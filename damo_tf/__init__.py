@@ -7,8 +7,9 @@
     layer = damo_tf.Embedding(16, store=store, optimizer="adam")
 
 `Store` is a directory of rows, `Embedding` a Keras layer that looks them up and trains them; `optimizers`
-and `initializers` configure groups of rows; `data` reads rows ahead in input pipelines; `read_dump` reads
-what a store dumped, for serving, even where there is no TensorFlow.
+and `initializers` configure groups of rows; `data` reads rows ahead in input pipelines;
+`CheckpointManager` keeps a store's last checkpoints; `read_dump` reads what a store dumped, for serving, even
+where there is no TensorFlow.
 """
 
 import importlib.util
@@ -26,12 +27,14 @@ if not TYPE_CHECKING and importlib.util.find_spec("tensorflow") is None:
 else:
     from damo_tf import _native  # noqa: F401 - first: checks what is installed  # isort: skip
     from damo_tf import data, initializers, optimizers
+    from damo_tf.checkpoint_manager import CheckpointManager
     from damo_tf.layers import Embedding
     from damo_tf.store import Row, Store
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointManager",
     "DumpedGroup",
     "Embedding",
     "Row",

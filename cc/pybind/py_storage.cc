@@ -182,6 +182,34 @@ void CallStore(const PyStorage& self) {
   ThrowIfError(status);
 }
 
+// A call about checkpoints without the GIL; of a checkpoint that is not there Python says so.
+template <typename Call>
+void CallOnPaths(const Call& call) {
+  const Status status = [&] {
+    const GilRelease gil_release;
+    return call();
+  }();
+  if (status.code() == StatusCode::kNotFound) {
+    PyErr_SetString(PyExc_FileNotFoundError, status.message().c_str());
+    throw py::error_already_set();
+  }
+  ThrowIfError(status);
+}
+
+void Checkpoint(const PyStorage& self, const std::filesystem::path& directory) {
+  CallOnPaths([&] { return self.store()->Checkpoint(directory.string()); });
+}
+
+void CheckpointDelta(const PyStorage& self, const std::filesystem::path& directory,
+                     const std::filesystem::path& since) {
+  CallOnPaths([&] { return self.store()->CheckpointDelta(directory.string(), since.string()); });
+}
+
+void Restore(const PyStorage& self, const std::vector<std::filesystem::path>& chain) {
+  const std::vector<std::string> directories(chain.begin(), chain.end());
+  CallOnPaths([&] { return self.store()->Restore(directories); });
+}
+
 std::shared_ptr<Store> OpenStore(const std::string& directory, const StoreOptions& options) {
   StatusOr<std::shared_ptr<Store>> store = [&] {
     const GilRelease gil_release;
@@ -294,6 +322,12 @@ void DefineStorage(py::module_& module) {
       .def("size", &Size, py::arg("group") = py::none(), "Number of rows, of one group or of all.")
       .def("stats", &Stats, "Figures about the store and each group, as a dict.")
       .def("flush", &CallStore<&Store::Flush>, "Returns when everything applied so far survives power loss.")
+      .def("checkpoint", &Checkpoint, py::arg("directory"),
+           "Writes the store as of one moment into a new directory.")
+      .def("checkpoint_delta", &CheckpointDelta, py::arg("directory"), py::arg("since"),
+           "Writes what has changed since the checkpoint `since` into a new directory.")
+      .def("restore", &Restore, py::arg("chain"),
+           "Makes the store what it was at a checkpoint: a list of one, or of a full one and its deltas.")
       .def("close", &CallStore<&Store::Close>, "Closes the store for everyone in this process.")
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](const PyStorage& self, const py::args&) { CallStore<&Store::Close>(self); });
