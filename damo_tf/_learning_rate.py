@@ -18,7 +18,14 @@ KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 _VARIABLES = (tf.Variable, keras.Variable)
 
 #: What can be evaluated at each step; a number is the same each time.
-Evaluated: TypeAlias = int | float | KerasSchedule | tf.Variable | keras.Variable | Callable[[], Any]
+Evaluated: TypeAlias = (
+    int
+    | float
+    | keras.optimizers.schedules.LearningRateSchedule
+    | tf.Variable
+    | keras.Variable
+    | Callable[[], Any]
+)
 
 
 def check_evaluated(rate: Any) -> None:
