@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <string_view>
 #include <system_error>
 
@@ -97,6 +98,18 @@ Status EndCreation(const std::string& directory) {
   fs::remove(mark, error);
   if (error) return FileError("remove file", mark, error);
   return SyncDirectory(directory);
+}
+
+StatusOr<std::string> DatabaseState(const std::string& directory) {
+  const fs::path current = fs::path(directory) / "CURRENT";  // has the name of the record
+  std::ifstream file(current);
+  std::string name;
+  if (!std::getline(file, name)) return IoError("read file '", current.string(), "'");
+  const fs::path record = fs::path(directory) / name;
+  std::error_code error;
+  const uintmax_t bytes = fs::file_size(record, error);
+  if (error) return FileError("get the size of file", record, error);
+  return StrCat(name, " ", bytes);
 }
 
 StatusOr<uint64_t> DatabaseBytes(const std::string& directory) {

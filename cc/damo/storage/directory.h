@@ -46,6 +46,9 @@ Status CreateDirectories(const std::string& directory);
 // Makes the names in a directory survive loss of power.
 Status SyncDirectory(const std::string& directory);
 
+// Changes whenever the record of which files the database consists of has been written.
+StatusOr<std::string> DatabaseState(const std::string& directory);
+
 // Bytes of the table files and write-ahead logs in it, and of all files in the folders above.
 StatusOr<uint64_t> DatabaseBytes(const std::string& directory);
 

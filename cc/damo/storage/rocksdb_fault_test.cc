@@ -3,12 +3,17 @@
 // A storage whose filesystem fails: each operation of a short run in turn.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <ostream>
+#include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -99,7 +104,12 @@ class FaultRun {
   using WriteFunction = Status (*)(Storage& storage, int version);
   Status Write(WriteFunction write) {
     const Status status = write(*storage_, ++last_tried_);
-    if (status.ok()) acknowledged_ = last_tried_;
+    if (status.ok()) {
+      acknowledged_ = last_tried_;
+      failed_commits_.clear();
+    } else if (write == CommitVersion) {
+      failed_commits_.insert(last_tried_);
+    }
     return status;
   }
 
@@ -114,10 +124,12 @@ class FaultRun {
     ReadsAreTrueOrFail();
   }
 
+  // A commit that failed while it was recorded may be there once the database has been opened anew.
   void ReadsAreTrueOrFail() const {
     const StatusOr<int> version = ReadVersion(*storage_);
     if (version.ok()) {
-      EXPECT_EQ(*version, acknowledged_);
+      EXPECT_TRUE(*version == acknowledged_ || failed_commits_.count(*version) > 0)
+          << "found " << *version << ", acknowledged " << acknowledged_;
     } else {
       EXPECT_TRUE(version.status().code() == StatusCode::kIoError ||
                   version.status().code() == StatusCode::kDataLoss)
@@ -151,6 +163,7 @@ class FaultRun {
   std::unique_ptr<Storage> storage_;
   int acknowledged_ = -1;
   int last_tried_ = -1;
+  std::set<int> failed_commits_;  // since then
 };
 
 struct Case {
@@ -164,8 +177,11 @@ void PrintTo(const Case& fault, std::ostream* out) { *out << fault.name; }
 
 class RocksDbFaultTest : public testing::TestWithParam<Case> {
  protected:
+  using Step = std::function<void(FaultRun&)>;
+
   // Repeats `run`, each time with a new directory and one operation later failing, until it ran without.
-  void AtEveryOperation(const std::function<void(FaultRun&)>& run) {
+  // After each, with nothing failing any more, comes `aftermath`, and then the next opening.
+  void AtEveryOperation(const Step& run, const Step& aftermath) {
     const Case& fault = GetParam();
     bool failed = true;
     for (int first = 0; failed; ++first) {
@@ -176,35 +192,39 @@ class RocksDbFaultTest : public testing::TestWithParam<Case> {
       ASSERT_OK(fault_run.Write(WriteVersion));
       fault_run.plan().Set(FaultPlan::Fault{fault.operation, first, fault.lasts, fault.kind});
       run(fault_run);
-      failed = fault_run.plan().num_failed() > 0;
       fault_run.plan().Set(std::nullopt);
-      ASSERT_NO_FATAL_FAILURE(GoesOn(fault_run));
+      failed = fault_run.plan().num_failed() > 0;
+      if (fault_run.storage() != nullptr) fault_run.ReadsAreTrueOrFail();
+      ASSERT_NO_FATAL_FAILURE(aftermath(fault_run));
+      fault_run.Die();
+      ASSERT_OK(fault_run.Open());
+      ASSERT_NO_FATAL_FAILURE(fault_run.NothingIsLost());
+      ASSERT_NO_FATAL_FAILURE(fault_run.EverythingWorks());
       if (HasFailure()) return;
     }
   }
-
- private:
-  void GoesOn(FaultRun& run) {
-    if (run.storage() != nullptr) run.ReadsAreTrueOrFail();
-    run.Die();
-    ASSERT_OK(run.Open());
-    ASSERT_NO_FATAL_FAILURE(run.NothingIsLost());
-    ASSERT_NO_FATAL_FAILURE(run.EverythingWorks());
-  }
 };
 
+class RocksDbReopeningFaultTest : public RocksDbFaultTest {};
+
 TEST_P(RocksDbFaultTest, WritingAndReading) {
-  AtEveryOperation([](FaultRun& run) { run.WriteAndRead(); });
+  AtEveryOperation([](FaultRun& run) { run.WriteAndRead(); }, [](FaultRun&) {});
 }
 
 TEST_P(RocksDbFaultTest, ClosingAndOpening) {
-  AtEveryOperation([](FaultRun& run) {
-    run.Close().IgnoreError();
-    run.Open().IgnoreError();
-  });
+  AtEveryOperation(
+      [](FaultRun& run) {
+        run.Close().IgnoreError();
+        run.Open().IgnoreError();
+      },
+      [](FaultRun&) {});
 }
 
-// Not while a batch is committed: RocksDB 7.8 does not check its reads of the files it takes over.
+TEST_P(RocksDbReopeningFaultTest, TheSameStorageGoesOnOnceNothingFails) {
+  AtEveryOperation([](FaultRun& run) { run.WriteAndRead(); },
+                   [](FaultRun& run) { ASSERT_NO_FATAL_FAILURE(run.EverythingWorks()); });
+}
+
 TEST(RocksDbReadFaultTest, ReadThatFailsIsNeverAnAbsentRow) {
   for (const bool lasts : {false, true}) {
     bool failed = true;
@@ -221,6 +241,177 @@ TEST(RocksDbReadFaultTest, ReadThatFailsIsNeverAnAbsentRow) {
       failed = run.plan().num_failed() > 0;
       run.plan().Set(std::nullopt);
       ASSERT_NO_FATAL_FAILURE(run.NothingIsLost());
+    }
+  }
+}
+
+// Files of batches are made in a folder of their own, so those that this fails are of compactions and of the
+// attempts to open the database anew.
+TEST(RocksDbCompactionFaultTest, TheSameStorageGoesOnOnceCompactionsHaveRoom) {
+  for (const FileOperation operation :
+       {FileOperation::kCreate, FileOperation::kWrite, FileOperation::kSync}) {
+    for (int first = 0; first < 4; ++first) {
+      SCOPED_TRACE(StrCat("operation ", static_cast<int>(operation), ", from number ", first, " on"));
+      const TestDirectory directory;
+      FaultRun run(directory.path(), Durability::kSync);
+      ASSERT_OK(run.Open());
+      ASSERT_OK(run.Write(CommitVersion));
+      run.plan().Set(FaultPlan::Fault{operation, first, /*lasts=*/true, FaultKind::kNoSpace, "/0"});
+      Status committed;
+      // Commits wait for a compaction when many files lie in level 0.
+      while (committed.ok() && run.plan().num_failed() < 3) committed = run.Write(CommitVersion);
+      if (operation == FileOperation::kCreate) {
+        committed = run.Write(CommitVersion);
+        EXPECT_TRUE(FailsWith(committed, StatusCode::kIoError, "its database could not be opened anew"));
+      }
+      run.ReadsAreTrueOrFail();
+      run.plan().Set(std::nullopt);
+      for (int commit = 0; commit < 30; ++commit) ASSERT_OK(run.Write(CommitVersion));
+      ASSERT_NO_FATAL_FAILURE(run.EverythingWorks());
+      run.Die();
+      ASSERT_OK(run.Open());
+      ASSERT_NO_FATAL_FAILURE(run.NothingIsLost());
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+// Makes the database fail, and be opened anew by a write.
+void FailAndGoOn(FaultRun& run) {
+  run.plan().Set(FaultPlan::Fault{FileOperation::kWrite, 0, /*lasts=*/true, FaultKind::kNoSpace});
+  EXPECT_FALSE(run.Write(WriteVersion).ok());
+  run.plan().Set(std::nullopt);
+  EXPECT_TRUE(IsOk(run.Write(WriteVersion)));
+}
+
+TEST(RocksDbReopeningTest, ReadsUnderWayGoOnAsOfTheirMoment) {
+  const TestDirectory directory;
+  FaultRun run(directory.path(), Durability::kWal);
+  ASSERT_OK(run.Open());
+  ASSERT_OK(run.Write(CommitVersion));
+  uint64_t next = 0;
+  const auto check = [&](uint64_t key, std::string_view row) {
+    if (key == 10) FailAndGoOn(run);
+    return key == next++ && row == RowOf(key, 0) ? Status() : Internal("row ", key, " is ", row);
+  };
+  ASSERT_OK(run.storage()->Scan(1, check));
+  EXPECT_EQ(next, kKeys);
+  run.NothingIsLost();
+
+  ASSERT_OK(run.storage()->Flush());
+  std::vector<uint64_t> keys(kKeys);
+  std::iota(keys.begin(), keys.end(), uint64_t{0});
+  ASSERT_OK(run.storage()->MultiGet(1, keys, [&](size_t key, std::optional<std::string_view> row) {
+    if (key == 10) FailAndGoOn(run);
+    return row == RowOf(key, 2) ? Status() : Internal("row ", key, " is ", row.value_or("absent"));
+  }));
+  run.NothingIsLost();
+}
+
+TEST(RocksDbReopeningTest, BatchesUnderWayAreWrittenToTheNewDatabase) {
+  const TestDirectory directory;
+  FaultRun run(directory.path(), Durability::kWal);
+  ASSERT_OK(run.Open());
+  StatusOr<std::unique_ptr<SortedBatch>> sorted = run.storage()->NewSortedBatch();
+  ASSERT_OK(sorted.status());
+  ASSERT_OK((*sorted)->PutRow(2, 7, "sorted"));
+  const std::unique_ptr<StorageBatch> batch = run.storage()->NewBatch();
+  ASSERT_OK(batch->PutRow(2, 8, "batch"));
+  FailAndGoOn(run);
+  ASSERT_OK((*sorted)->Commit());
+  ASSERT_OK(run.storage()->Write(*batch));
+  const uint64_t keys[] = {7, 8};
+  std::vector<std::string> rows;
+  ASSERT_OK(run.storage()->MultiGet(2, keys, [&](size_t, std::optional<std::string_view> row) {
+    rows.emplace_back(row.value_or("absent"));
+    return Status();
+  }));
+  EXPECT_EQ(rows, (std::vector<std::string>{"sorted", "batch"}));
+  run.NothingIsLost();
+}
+
+// The log has the record of a write whose sync failed.
+TEST(RocksDbReopeningTest, WriteThatFailedDoesNotComeBack) {
+  const TestDirectory directory;
+  FaultRun run(directory.path(), Durability::kSync);
+  ASSERT_OK(run.Open());
+  ASSERT_OK(run.Write(WriteVersion));
+  for (int round = 0; round < 2; ++round) {
+    run.plan().Set(FaultPlan::Fault{FileOperation::kSync, 0, /*lasts=*/false, FaultKind::kIoError});
+    EXPECT_FALSE(run.Write(WriteVersion).ok());
+    run.plan().Set(std::nullopt);
+    ASSERT_OK(run.storage()->Flush());
+    const StatusOr<int> version = ReadVersion(*run.storage());
+    ASSERT_OK(version.status());
+    EXPECT_EQ(*version, 0);
+  }
+  ASSERT_NO_FATAL_FAILURE(run.EverythingWorks());
+}
+
+TEST(RocksDbReopeningTest, ReadersNoticeNothing) {
+  const TestDirectory directory;
+  FaultRun run(directory.path(), Durability::kWal);
+  ASSERT_OK(run.Open());
+  ASSERT_OK(run.Write(CommitVersion));
+  std::atomic<bool> done{false};
+  std::vector<std::thread> readers;
+  for (int reader = 0; reader < 2; ++reader) {
+    readers.emplace_back([&] {
+      const Storage& storage = *run.storage();
+      while (!done) {
+        EXPECT_TRUE(IsOk(storage.Scan(1, [](uint64_t, std::string_view) { return Status(); })));
+        EXPECT_TRUE(IsOk(storage.GetManifest("version").status()));
+        EXPECT_TRUE(IsOk(storage.Stats().status()));
+      }
+    });
+  }
+  for (int round = 0; round < 10; ++round) {
+    FailAndGoOn(run);
+    EXPECT_TRUE(IsOk(run.Write(CommitVersion)));
+  }
+  done = true;
+  for (std::thread& reader : readers) reader.join();
+  run.NothingIsLost();
+}
+
+// Rows that fill a file of several megabytes, so that its edges are a small part of it.
+Status CommitLargeFile(Storage& storage) {
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
+  for (uint64_t key = 0; key < 30'000; ++key) DAMO_RETURN_IF_ERROR(batch->PutRow(2, key, RowOf(key, 0)));
+  DAMO_RETURN_IF_ERROR(batch->PutManifest("large", "there"));
+  return batch->Commit();
+}
+
+StatusOr<uint64_t> CountRows(const Storage& storage, uint8_t group) {
+  uint64_t num_rows = 0;
+  DAMO_RETURN_IF_ERROR(storage.Scan(group, [&](uint64_t, std::string_view) {
+    ++num_rows;
+    return Status();
+  }));
+  return num_rows;
+}
+
+// RocksDB does not check its reads of a file that it takes over: only those of its edges may reach the disk.
+TEST(RocksDbIngestionReadTest, ReadThatFailsFailsTheBatchAndTheNextOneSucceeds) {
+  constexpr int kReads = 3;  // head and tail of the file of rows, all of the manifest's
+  for (const bool lasts : {false, true}) {
+    for (int first = 0; first <= kReads; ++first) {
+      SCOPED_TRACE(StrCat("read ", first, lasts ? " and all after it" : ""));
+      const TestDirectory directory;
+      FaultRun run(directory.path(), Durability::kSync);
+      ASSERT_OK(run.Open());
+      ASSERT_OK(run.Write(CommitVersion));
+      run.plan().Set(FaultPlan::Fault{FileOperation::kRead, first, lasts, FaultKind::kIoError, "/ingest/"});
+      const Status committed = CommitLargeFile(*run.storage());
+      run.plan().Set(std::nullopt);
+      EXPECT_EQ(committed.code(), first < kReads ? StatusCode::kIoError : StatusCode::kOk)
+          << committed.ToString();
+      const bool there = committed.ok();
+      EXPECT_EQ(*CountRows(*run.storage(), 2), there ? 30'000u : 0u);
+      EXPECT_EQ(run.storage()->GetManifest("large")->has_value(), there);
+      ASSERT_OK(CommitLargeFile(*run.storage()));
+      EXPECT_EQ(*CountRows(*run.storage(), 2), 30'000u);
+      ASSERT_NO_FATAL_FAILURE(run.EverythingWorks());
     }
   }
 }
@@ -245,20 +436,33 @@ std::vector<Case> AllCases() {
   const std::pair<std::string, FileOperation> operations[] = {
       {"Create", FileOperation::kCreate}, {"Write", FileOperation::kWrite},
       {"Sync", FileOperation::kSync},     {"Rename", FileOperation::kRename},
-      {"Link", FileOperation::kLink},     {"SyncDirectory", FileOperation::kSyncDirectory}};
+      {"Link", FileOperation::kLink},     {"SyncDirectory", FileOperation::kSyncDirectory},
+      {"Read", FileOperation::kRead}};
   std::vector<Case> cases;
   for (const auto& [name, operation] : operations) {
     for (const bool lasts : {false, true}) {
       const std::string suffix = lasts ? "Lasting" : "Once";
       cases.push_back({name + "IoError" + suffix, operation, FaultKind::kIoError, lasts});
+      if (operation == FileOperation::kRead) continue;
       cases.push_back({name + "NoSpace" + suffix, operation, FaultKind::kNoSpace, lasts});
     }
   }
   return cases;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RocksDbFaultTest, testing::ValuesIn(AllCases()),
-                         [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+// A full disk stays full, another failure comes once: the rest takes its time and tells nothing new.
+std::vector<Case> ReopeningCases() {
+  std::vector<Case> cases;
+  for (const Case& fault : AllCases()) {
+    if (fault.lasts == (fault.kind == FaultKind::kNoSpace)) cases.push_back(fault);
+  }
+  return cases;
+}
+
+const auto kCaseName = [](const testing::TestParamInfo<Case>& info) { return info.param.name; };
+
+INSTANTIATE_TEST_SUITE_P(All, RocksDbFaultTest, testing::ValuesIn(AllCases()), kCaseName);
+INSTANTIATE_TEST_SUITE_P(All, RocksDbReopeningFaultTest, testing::ValuesIn(ReopeningCases()), kCaseName);
 
 // ---- images ----
 

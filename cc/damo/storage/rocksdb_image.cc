@@ -84,19 +84,21 @@ StatusOr<StorageFile> LinkOrCopy(rocksdb::Env* env, const rocksdb::LiveFileStora
 
 }  // namespace
 
-StatusOr<std::unique_ptr<StorageImage>> RocksDbImage::Take(rocksdb::DB* database, rocksdb::Env* env) {
-  DAMO_RETURN_IF_ERROR(ToStatus(database->DisableFileDeletions(), "keep the files of the database"));
-  std::unique_ptr<RocksDbImage> image(new RocksDbImage(database, env));
+StatusOr<std::unique_ptr<StorageImage>> RocksDbImage::Take(std::shared_ptr<RocksDbDatabase> database,
+                                                           rocksdb::Env* env) {
+  rocksdb::DB* const db = database->get();
+  DAMO_RETURN_IF_ERROR(ToStatus(db->DisableFileDeletions(), "keep the files of the database"));
+  std::unique_ptr<RocksDbImage> image(new RocksDbImage(std::move(database), env));
   rocksdb::LiveFilesStorageInfoOptions options;
   options.wal_size_for_flush = std::numeric_limits<uint64_t>::max();  // the caller has flushed
   DAMO_RETURN_IF_ERROR(
-      ToStatus(database->GetLiveFilesStorageInfo(options, &image->files_), "list the files of the database"));
+      ToStatus(db->GetLiveFilesStorageInfo(options, &image->files_), "list the files of the database"));
   return std::unique_ptr<StorageImage>(std::move(image));
 }
 
 RocksDbImage::~RocksDbImage() {
   // Fails for a database that is being closed only, which deletes what it does not need when it is opened.
-  database_->EnableFileDeletions(/*force=*/false).PermitUncheckedError();
+  (*database_)->EnableFileDeletions(/*force=*/false).PermitUncheckedError();
 }
 
 StatusOr<std::vector<StorageFile>> RocksDbImage::WriteTo(const std::string& directory) const {

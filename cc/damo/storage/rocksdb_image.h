@@ -4,7 +4,6 @@
 #ifndef DAMO_STORAGE_ROCKSDB_IMAGE_H_
 #define DAMO_STORAGE_ROCKSDB_IMAGE_H_
 
-#include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/metadata.h>
 
@@ -13,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "damo/storage/rocksdb_database.h"
 #include "damo/storage/storage.h"
 
 namespace damo {
@@ -21,9 +21,11 @@ namespace damo {
 // it shows. rocksdb::Checkpoint does all of it in one call, during which nothing could be written.
 class RocksDbImage final : public StorageImage {
  public:
-  // Of `database`, on the filesystem of `env`; both are borrowed. Its memtables must be empty: what is in
-  // them is left out. Takes milliseconds.
-  static StatusOr<std::unique_ptr<StorageImage>> Take(rocksdb::DB* database, rocksdb::Env* env);
+  // Of `database`, on the filesystem of `env`, which is borrowed. Its memtables must be empty: what is in
+  // them is left out. Takes milliseconds. Should the database fail and be opened anew meanwhile, files may be
+  // deleted all the same: then WriteTo() fails.
+  static StatusOr<std::unique_ptr<StorageImage>> Take(std::shared_ptr<RocksDbDatabase> database,
+                                                      rocksdb::Env* env);
 
   ~RocksDbImage() override;
   RocksDbImage(const RocksDbImage&) = delete;
@@ -32,9 +34,10 @@ class RocksDbImage final : public StorageImage {
   StatusOr<std::vector<StorageFile>> WriteTo(const std::string& directory) const override;
 
  private:
-  RocksDbImage(rocksdb::DB* database, rocksdb::Env* env) : database_(database), env_(env) {}
+  RocksDbImage(std::shared_ptr<RocksDbDatabase> database, rocksdb::Env* env)
+      : database_(std::move(database)), env_(env) {}
 
-  rocksdb::DB* const database_;
+  const std::shared_ptr<RocksDbDatabase> database_;
   rocksdb::Env* const env_;
   std::vector<rocksdb::LiveFileStorageInfo> files_;
 };

@@ -1,49 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/storage/rocksdb_sorted_batch.h"
 
-#include <rocksdb/env.h>
-#include <rocksdb/options.h>
-
 #include <optional>
 
 #include "damo/row/key.h"
-#include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_status.h"
 
 namespace damo {
 
-// ---- folder ----
-
-IngestFolder::IngestFolder(const std::string& directory, rocksdb::Env* env)
-    : path_(directory + "/" + kIngestFolder), env_(env) {}
-
-Status IngestFolder::RemoveLeftovers() const {
-  std::vector<std::string> names;
-  const rocksdb::Status listed = env_->GetChildren(path_, &names);
-  if (listed.IsNotFound() || listed.IsPathNotFound()) return Status();
-  DAMO_RETURN_IF_ERROR(ToStatus(listed, "list directory '", path_, "'"));
-  for (const std::string& name : names) {
-    const std::string path = path_ + "/" + name;
-    DAMO_RETURN_IF_ERROR(ToStatus(env_->DeleteFile(path), "remove file '", path, "'"));
-  }
-  return Status();
-}
-
-StatusOr<std::string> IngestFolder::NewFile() {
-  DAMO_RETURN_IF_ERROR(ToStatus(env_->CreateDirIfMissing(path_), "create directory '", path_, "'"));
-  return StrCat(path_, "/", num_files_.fetch_add(1), ".sst");
-}
-
-void IngestFolder::Remove(const std::string& path) const { env_->DeleteFile(path).PermitUncheckedError(); }
-
 // ---- file ----
 
-IngestFile::IngestFile(IngestFolder* folder, rocksdb::DB* database, rocksdb::ColumnFamilyHandle* family)
-    : folder_(folder) {
-  const rocksdb::Options options = database->GetOptions(family);
+IngestFile::IngestFile(IngestFolder* folder, const rocksdb::Options& options) : folder_(folder) {
   // The pages written stay in the operating system's cache: the rows are the latest, and a compaction will
   // read them all before long.
-  writer_.emplace(rocksdb::EnvOptions(options), options, family, /*invalidate_page_cache=*/false);
+  writer_.emplace(rocksdb::EnvOptions(options), options, /*column_family=*/nullptr,
+                  /*invalidate_page_cache=*/false);
 }
 
 IngestFile::~IngestFile() {
@@ -57,14 +28,22 @@ Status IngestFile::Open() {
 }
 
 Status IngestFile::Put(std::string_view key, std::string_view value) {
-  return ToStatus(writer_->Put(ToSlice(key), ToSlice(value)), "write file '", path_, "'");
+  return Added(writer_->Put(ToSlice(key), ToSlice(value)));
 }
 
-Status IngestFile::Delete(std::string_view key) {
-  return ToStatus(writer_->Delete(ToSlice(key)), "write file '", path_, "'");
+Status IngestFile::Delete(std::string_view key) { return Added(writer_->Delete(ToSlice(key))); }
+
+Status IngestFile::Added(const rocksdb::Status& status) {
+  if (head_bytes_ == 0) head_bytes_ = num_bytes();
+  return ToStatus(status, "write file '", path_, "'");
 }
 
-Status IngestFile::Finish() { return ToStatus(writer_->Finish(), "finish file '", path_, "'"); }
+Status IngestFile::Finish() {
+  const FileEdges edges{head_bytes_, /*tail_offset=*/num_bytes()};
+  DAMO_RETURN_IF_ERROR(ToStatus(writer_->Finish(), "finish file '", path_, "'"));
+  folder_->SetEdges(path_, edges);
+  return Status();
+}
 
 uint64_t IngestFile::num_bytes() { return writer_->FileSize(); }
 
@@ -102,12 +81,12 @@ Status RocksDbSortedBatch::StartRowFileIfNeeded() {
     if (row_files_.back()->num_bytes() < target_.max_file_bytes) return Status();
     DAMO_RETURN_IF_ERROR(row_files_.back()->Finish());
   }
-  row_files_.push_back(std::make_unique<IngestFile>(target_.folder, target_.database, target_.rows));
+  row_files_.push_back(std::make_unique<IngestFile>(target_.folder, *target_.options));
   return row_files_.back()->Open();
 }
 
 Status RocksDbSortedBatch::WriteManifestFile() {
-  manifest_file_ = std::make_unique<IngestFile>(target_.folder, target_.database, target_.manifest);
+  manifest_file_ = std::make_unique<IngestFile>(target_.folder, *target_.options);
   DAMO_RETURN_IF_ERROR(manifest_file_->Open());
   for (const auto& [name, value] : manifest_) {
     DAMO_RETURN_IF_ERROR(value ? manifest_file_->Put(name, *value) : manifest_file_->Delete(name));
@@ -126,19 +105,12 @@ Status RocksDbSortedBatch::Finish() {
 
 Status RocksDbSortedBatch::Commit() {
   DAMO_RETURN_IF_ERROR(Finish());
-  std::vector<rocksdb::IngestExternalFileArg> files;
-  const auto add = [&](rocksdb::ColumnFamilyHandle* family, const IngestFile& file) {
-    if (files.empty() || files.back().column_family != family) {
-      files.emplace_back();
-      files.back().column_family = family;
-      files.back().options.move_files = true;
-      files.back().options.write_global_seqno = false;  // never change a file that was synced
-    }
-    files.back().external_files.push_back(file.path());
-  };
-  for (const std::unique_ptr<IngestFile>& file : row_files_) add(target_.rows, *file);
-  if (manifest_file_) add(target_.manifest, *manifest_file_);
-  return files.empty() ? Status() : target_.ingest(files);
+  if (row_files_.empty() && !manifest_file_) return Status();
+  std::vector<std::string> rows;
+  std::vector<std::string> manifest;
+  for (const std::unique_ptr<IngestFile>& file : row_files_) rows.push_back(file->path());
+  if (manifest_file_) manifest.push_back(manifest_file_->path());
+  return target_.ingest(rows, manifest);
 }
 
 }  // namespace damo

@@ -5,10 +5,9 @@
 #ifndef DAMO_STORAGE_ROCKSDB_SORTED_BATCH_H_
 #define DAMO_STORAGE_ROCKSDB_SORTED_BATCH_H_
 
-#include <rocksdb/db.h>
+#include <rocksdb/options.h>
 #include <rocksdb/sst_file_writer.h>
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -19,37 +18,17 @@
 #include <utility>
 #include <vector>
 
+#include "damo/storage/rocksdb_ingest_folder.h"
 #include "damo/storage/row_order.h"
 #include "damo/storage/storage.h"
 
 namespace damo {
 
-// The folder of a store where the files of its sorted batches are until they are committed. Thread-safe.
-class IngestFolder {
- public:
-  IngestFolder(const std::string& directory, rocksdb::Env* env);
-
-  // Removes what a process that died left there. Before any NewFile().
-  Status RemoveLeftovers() const;
-
-  // The path of a file that is not there yet; creates the folder.
-  StatusOr<std::string> NewFile();
-
-  // Of a path of NewFile(), whether or not there is a file. One that cannot be removed stays until the next
-  // RemoveLeftovers().
-  void Remove(const std::string& path) const;
-
- private:
-  const std::string path_;
-  rocksdb::Env* const env_;
-  std::atomic<uint64_t> num_files_{0};
-};
-
 // One table file, rows or manifest values in ascending order. Thread-compatible.
 class IngestFile {
  public:
-  // `folder` and `database` outlive it. The file has the options of `family`.
-  IngestFile(IngestFolder* folder, rocksdb::DB* database, rocksdb::ColumnFamilyHandle* family);
+  // `folder` outlives it.
+  IngestFile(IngestFolder* folder, const rocksdb::Options& options);
   ~IngestFile();  // removes the file, unless the database took it over
   IngestFile(const IngestFile&) = delete;
   IngestFile& operator=(const IngestFile&) = delete;
@@ -59,26 +38,28 @@ class IngestFile {
   Status Delete(std::string_view key);
   Status Finish();  // called last: all of it is in the file and survives loss of power
 
-  uint64_t num_bytes();  // written so far
+  uint64_t num_bytes();  // written so far, in blocks that are full
   const std::string& path() const { return path_; }
 
  private:
+  Status Added(const rocksdb::Status& status);
+
   IngestFolder* const folder_;
   std::optional<rocksdb::SstFileWriter> writer_;
   std::string path_;
+  uint64_t head_bytes_ = 0;  // of the first block, once it is full
 };
 
 class RocksDbSortedBatch final : public SortedBatch {
  public:
-  // Takes over the files named, of all families in one atomic step.
-  using Ingest = std::function<Status(const std::vector<rocksdb::IngestExternalFileArg>& files)>;
+  // Has the database take over the files at these paths, any of them, in one atomic step.
+  using Ingest =
+      std::function<Status(const std::vector<std::string>& rows, const std::vector<std::string>& manifest)>;
 
   struct Target {
     IngestFolder* folder;
-    rocksdb::DB* database;
-    rocksdb::ColumnFamilyHandle* rows;
-    rocksdb::ColumnFamilyHandle* manifest;
-    uint64_t max_file_bytes;  // rows go to a new file beyond it
+    const rocksdb::Options* options;  // of the files
+    uint64_t max_file_bytes;          // rows go to a new file beyond it
     Ingest ingest;
   };
 

@@ -8,23 +8,22 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <limits>
+#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "damo/row/key.h"
 #include "damo/storage/directory.h"
-#include "damo/storage/rocksdb_compaction_wait.h"
-#include "damo/storage/rocksdb_file_guard.h"
+#include "damo/storage/rocksdb_database.h"
 #include "damo/storage/rocksdb_image.h"
+#include "damo/storage/rocksdb_ingest_folder.h"
 #include "damo/storage/rocksdb_options.h"
 #include "damo/storage/rocksdb_sorted_batch.h"
 #include "damo/storage/rocksdb_status.h"
-#include "damo/storage/rocksdb_write_failure.h"
 
 namespace damo {
 namespace {
-
-constexpr char kManifestFamily[] = "manifest";
 
 // Keys per RocksDB MultiGet: enough to share work between keys, few enough that the blocks and rows held at
 // once stay small beside any memory budget.
@@ -55,66 +54,45 @@ Status CheckFamilies(const std::string& directory, const RocksDbStorageOptions& 
                          ", expected 'default', '", kManifestFamily, "'");
 }
 
-// RocksDB has no status code for a lock that is taken; it is told by the text.
-Status OpenFailure(const rocksdb::Status& status) {
-  const std::string text = status.ToString();
-  if (text.find("lock hold by current process") != std::string::npos) {
-    return FailedPrecondition("this process already has it open for writing (", text, ")");
-  }
-  if (text.find("While lock file") != std::string::npos) {
-    return FailedPrecondition(
-        "another process has it open for writing; close it there, or open it read-only (", text, ")");
-  }
-  return ToStatus(status, "open its database");
-}
-
 // ---- the storage ----
 
-// A column family's handle, given back to its database when it goes.
-struct FamilyReleaser {
-  rocksdb::DB* db;
-  void operator()(rocksdb::ColumnFamilyHandle* handle) const {
-    // Fails only for the handle that a database keeps for itself.
-    db->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
-  }
-};
-using Family = std::unique_ptr<rocksdb::ColumnFamilyHandle, FamilyReleaser>;
+using DatabasePointer = std::shared_ptr<RocksDbDatabase>;
 
 class RocksDbBatch final : public StorageBatch {
  public:
-  RocksDbBatch(rocksdb::ColumnFamilyHandle* rows, rocksdb::ColumnFamilyHandle* manifest)
-      : rows_(rows), manifest_(manifest) {}
+  // Only the families of `database` matter: they are the same in the one that the batch is written to.
+  explicit RocksDbBatch(DatabasePointer database) : database_(std::move(database)) {}
 
   Status PutRow(uint8_t group, uint64_t key, std::string_view row) override {
-    return ToStatus(writes_.Put(rows_, ToSlice(RowKey(group, key).bytes()), ToSlice(row)), "add a row of ",
-                    row.size(), " bytes to a batch");
+    return ToStatus(writes_.Put(database_->rows(), ToSlice(RowKey(group, key).bytes()), ToSlice(row)),
+                    "add a row of ", row.size(), " bytes to a batch");
   }
   Status DeleteRow(uint8_t group, uint64_t key) override {
-    return ToStatus(writes_.Delete(rows_, ToSlice(RowKey(group, key).bytes())), "add a deletion to a batch");
+    return ToStatus(writes_.Delete(database_->rows(), ToSlice(RowKey(group, key).bytes())),
+                    "add a deletion to a batch");
   }
   Status PutManifest(std::string_view name, std::string_view value) override {
-    return ToStatus(writes_.Put(manifest_, ToSlice(name), ToSlice(value)), "add manifest value '", name,
-                    "' to a batch");
+    return ToStatus(writes_.Put(database_->manifest(), ToSlice(name), ToSlice(value)), "add manifest value '",
+                    name, "' to a batch");
   }
   Status DeleteManifest(std::string_view name) override {
-    return ToStatus(writes_.Delete(manifest_, ToSlice(name)), "add the deletion of manifest value '", name,
-                    "' to a batch");
+    return ToStatus(writes_.Delete(database_->manifest(), ToSlice(name)),
+                    "add the deletion of manifest value '", name, "' to a batch");
   }
 
   rocksdb::WriteBatch* writes() { return &writes_; }
 
  private:
-  rocksdb::ColumnFamilyHandle* const rows_;
-  rocksdb::ColumnFamilyHandle* const manifest_;
+  const DatabasePointer database_;
   rocksdb::WriteBatch writes_;
 };
 
 // Reads rows a chunk at a time, into memory that it uses again.
 class ChunkReader {
  public:
-  ChunkReader(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows, size_t chunk_size)
-      : db_(db),
-        rows_(rows),
+  // `database` outlives it.
+  ChunkReader(const RocksDbDatabase& database, size_t chunk_size)
+      : database_(database),
         keys_(chunk_size),
         slices_(chunk_size),
         values_(chunk_size),
@@ -127,8 +105,8 @@ class ChunkReader {
       slices_[i] = ToSlice(keys_[i].bytes());
       values_[i].Reset();
     }
-    db_->MultiGet(options, rows_, keys.size(), slices_.data(), values_.data(), statuses_.data(),
-                  /*sorted_input=*/true);
+    database_->MultiGet(options, database_.rows(), keys.size(), slices_.data(), values_.data(),
+                        statuses_.data(), /*sorted_input=*/true);
   }
 
   // Of the i-th key of the last Read.
@@ -139,8 +117,7 @@ class ChunkReader {
   }
 
  private:
-  rocksdb::DB* const db_;
-  rocksdb::ColumnFamilyHandle* const rows_;
+  const RocksDbDatabase& database_;
   std::vector<RowKey> keys_;
   std::vector<rocksdb::Slice> slices_;
   std::vector<rocksdb::PinnableSlice> values_;
@@ -150,7 +127,7 @@ class ChunkReader {
 class RocksDbCursor final : public RowCursor {
  public:
   // All are borrowed.
-  RocksDbCursor(const std::string& directory, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows,
+  RocksDbCursor(const std::string& directory, const RocksDbDatabase& database,
                 const rocksdb::Snapshot* snapshot, uint8_t group)
       : directory_(directory),
         first_(static_cast<char>(group)),
@@ -161,7 +138,7 @@ class RocksDbCursor final : public RowCursor {
     if (group < UINT8_MAX) read.iterate_upper_bound = &limit_slice_;
     read.fill_cache = false;  // a pass over everything must not push out what training uses
     read.readahead_size = kScanReadaheadBytes;
-    iterator_.reset(db->NewIterator(read, rows));
+    iterator_.reset(database->NewIterator(read, database.rows()));
   }
 
   bool Next() override {
@@ -200,19 +177,18 @@ class RocksDbCursor final : public RowCursor {
 
 class RocksDbSnapshot final : public StorageSnapshot {
  public:
-  // All are borrowed.
-  RocksDbSnapshot(const std::string& directory, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* rows,
-                  rocksdb::ColumnFamilyHandle* manifest)
-      : directory_(directory), db_(db), rows_(rows), manifest_(manifest), snapshot_(db) {}
+  // `directory` outlives it.
+  RocksDbSnapshot(const std::string& directory, DatabasePointer database)
+      : directory_(directory), database_(std::move(database)), snapshot_(database_->get()) {}
 
   std::unique_ptr<RowCursor> NewCursor(uint8_t group) const override {
-    return std::make_unique<RocksDbCursor>(directory_, db_, rows_, snapshot_.snapshot(), group);
+    return std::make_unique<RocksDbCursor>(directory_, *database_, snapshot_.snapshot(), group);
   }
 
   Status ScanManifest(const ManifestVisitor& visit) const override {
     rocksdb::ReadOptions read;
     read.snapshot = snapshot_.snapshot();
-    const std::unique_ptr<rocksdb::Iterator> value(db_->NewIterator(read, manifest_));
+    const std::unique_ptr<rocksdb::Iterator> value((*database_)->NewIterator(read, database_->manifest()));
     for (value->SeekToFirst(); value->Valid(); value->Next()) {
       DAMO_RETURN_IF_ERROR(visit(ToView(value->key()), ToView(value->value())));
     }
@@ -221,51 +197,36 @@ class RocksDbSnapshot final : public StorageSnapshot {
 
  private:
   const std::string& directory_;
-  rocksdb::DB* const db_;
-  rocksdb::ColumnFamilyHandle* const rows_;
-  rocksdb::ColumnFamilyHandle* const manifest_;
+  const DatabasePointer database_;             // goes after snapshot_
   mutable rocksdb::ManagedSnapshot snapshot_;  // snapshot() is not const
 };
 
 class RocksDbStorage final : public Storage {
  public:
   RocksDbStorage(std::string directory, const RocksDbStorageOptions& options)
-      : directory_(std::move(directory)),
-        options_(options),
-        parts_(MakeSharedParts(options)),
-        ingest_folder_(directory_, EnvOf(options)) {}
+      : ingest_folder_(directory, EnvOf(options)),
+        common_{std::move(directory), options, MakeSharedParts(options), &ingest_folder_, &lock_},
+        file_options_(MakeFileOptions(common_)) {}
 
   // Called once, before anything else. A failure names no path: the caller does.
   Status Open(bool create) {
-    rocksdb::DBOptions db_options = MakeDbOptions(options_, parts_);
-    db_options.env = &env_;
-    db_options.listeners = {write_failure_, compaction_wait_};
-    db_options.create_if_missing = create;
-    db_options.create_missing_column_families = create;
-    const rocksdb::ColumnFamilyOptions family = MakeFamilyOptions(options_, parts_);
-    const std::vector<rocksdb::ColumnFamilyDescriptor> families = {
-        {rocksdb::kDefaultColumnFamilyName, family}, {kManifestFamily, family}};
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    rocksdb::DB* db = nullptr;
-    const rocksdb::Status status =
-        options_.read_only ? rocksdb::DB::OpenForReadOnly(db_options, directory_, families, &handles, &db)
-                           : rocksdb::DB::Open(db_options, directory_, families, &handles, &db);
-    if (!status.ok()) return OpenFailure(status);
-    db_.reset(db);
-    rows_ = Family(handles[0], FamilyReleaser{db});
-    manifest_ = Family(handles[1], FamilyReleaser{db});
-    return options_.read_only ? Status() : ingest_folder_.RemoveLeftovers();
+    if (options().read_only) {
+      DAMO_ASSIGN_OR_RETURN(state_, DatabaseState(directory()));
+    }
+    DAMO_ASSIGN_OR_RETURN(database_, RocksDbDatabase::Open(common_, create));
+    return options().read_only ? Status() : ingest_folder_.RemoveLeftovers();
   }
 
   Status MultiGet(uint8_t group, Span<const uint64_t> keys, const RowVisitor& visit) const override {
     DAMO_RETURN_IF_ERROR(CheckStrictlyAscending(keys));
+    const DatabasePointer database = Current();
     rocksdb::ReadOptions read;  // verifies checksums
     std::optional<rocksdb::ManagedSnapshot> snapshot;
     if (keys.size() > kMultiGetChunk) {  // RocksDB reads one chunk as of one moment; several need a snapshot
-      snapshot.emplace(db_.get());
+      snapshot.emplace(database->get());
       read.snapshot = snapshot->snapshot();
     }
-    ChunkReader chunk(db_.get(), rows_.get(), std::min(keys.size(), kMultiGetChunk));
+    ChunkReader chunk(*database, std::min(keys.size(), kMultiGetChunk));
     for (size_t begin = 0; begin < keys.size(); begin += kMultiGetChunk) {
       const size_t size = std::min(keys.size() - begin, kMultiGetChunk);
       chunk.Read(read, group, keys.subspan(begin, size));
@@ -279,130 +240,187 @@ class RocksDbStorage final : public Storage {
   }
 
   StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override {
-    return std::unique_ptr<StorageSnapshot>(
-        std::make_unique<RocksDbSnapshot>(directory_, db_.get(), rows_.get(), manifest_.get()));
+    return std::unique_ptr<StorageSnapshot>(std::make_unique<RocksDbSnapshot>(directory(), Current()));
   }
 
   StatusOr<std::unique_ptr<StorageImage>> NewImage() override {
-    if (options_.read_only) {
-      return FailedPrecondition("store '", directory_, "' is open read-only: its files are its writer's");
+    if (options().read_only) {
+      return FailedPrecondition("store '", directory(), "' is open read-only: its files are its writer's");
     }
-    DAMO_RETURN_IF_ERROR(FlushMemtables("take an image of"));
-    DAMO_ASSIGN_OR_RETURN(std::unique_ptr<StorageImage> image,
-                          RocksDbImage::Take(db_.get(), EnvOf(options_)));
-    return image;
+    DAMO_ASSIGN_OR_RETURN(DatabasePointer database, FlushMemtables("take an image of"));
+    return RocksDbImage::Take(std::move(database), EnvOf(options()));
   }
 
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
+    const DatabasePointer database = Current();
     std::string value;
-    const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), manifest_.get(), ToSlice(name), &value);
+    const rocksdb::Status status =
+        (*database)->Get(rocksdb::ReadOptions(), database->manifest(), ToSlice(name), &value);
     if (status.IsNotFound()) return std::optional<std::string>();
-    DAMO_RETURN_IF_ERROR(ToStatus(status, "read store '", directory_, "': manifest value '", name, "'"));
+    DAMO_RETURN_IF_ERROR(ToStatus(status, "read store '", directory(), "': manifest value '", name, "'"));
     return std::optional<std::string>(std::move(value));
   }
 
   std::unique_ptr<StorageBatch> NewBatch() const override {
-    return std::make_unique<RocksDbBatch>(rows_.get(), manifest_.get());
+    return std::make_unique<RocksDbBatch>(Current());
   }
 
   Status Write(StorageBatch& batch) override {
-    if (options_.read_only) return ReadOnlyFailure();
-    DAMO_RETURN_IF_ERROR(CheckStillWriting("write to"));
+    DAMO_ASSIGN_OR_RETURN(const DatabasePointer database, Writable("write to"));
     rocksdb::WriteOptions write;
-    write.sync = options_.durability == Durability::kSync;
-    write.disableWAL = options_.durability == Durability::kCheckpoint;
-    return ToStatus(db_->Write(write, static_cast<RocksDbBatch&>(batch).writes()), "write to store '",
-                    directory_, "'");
+    write.sync = options().durability == Durability::kSync;
+    write.disableWAL = options().durability == Durability::kCheckpoint;
+    return ToStatus(database->Write(write, static_cast<RocksDbBatch&>(batch).writes()), "write to store '",
+                    directory(), "'");
   }
 
+  // Its files are the same whichever database takes them over: one that fails meanwhile does no harm.
   StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() override {
-    if (options_.read_only) return ReadOnlyFailure();
-    const auto ingest = [this](const std::vector<rocksdb::IngestExternalFileArg>& files) {
-      return Ingest(files);
-    };
-    return std::unique_ptr<SortedBatch>(std::make_unique<RocksDbSortedBatch>(RocksDbSortedBatch::Target{
-        &ingest_folder_, db_.get(), rows_.get(), manifest_.get(), kMaxIngestFileBytes, ingest}));
+    if (options().read_only) return ReadOnlyFailure();
+    const auto ingest = [this](const std::vector<std::string>& rows,
+                               const std::vector<std::string>& manifest) { return Ingest(rows, manifest); };
+    return std::unique_ptr<SortedBatch>(std::make_unique<RocksDbSortedBatch>(
+        RocksDbSortedBatch::Target{&ingest_folder_, &file_options_, kMaxIngestFileBytes, ingest}));
   }
 
   Status Flush() override {
-    if (options_.read_only) return Status();  // nothing was written
-    return FlushMemtables("flush");
+    if (options().read_only) return Status();  // nothing was written
+    return FlushMemtables("flush").status();
+  }
+
+  StatusOr<bool> UpToDate() const override {
+    if (!options().read_only) return true;
+    DAMO_ASSIGN_OR_RETURN(const std::string state, DatabaseState(directory()));
+    return state == state_;
   }
 
   StatusOr<StorageStats> Stats() const override {
     StorageStats stats;
-    DAMO_ASSIGN_OR_RETURN(stats.disk_bytes, DatabaseBytes(directory_));
-    stats.block_cache_hits = parts_.statistics->getTickerCount(rocksdb::BLOCK_CACHE_DATA_HIT);
-    stats.block_cache_misses = parts_.statistics->getTickerCount(rocksdb::BLOCK_CACHE_DATA_MISS);
-    if (!db_->GetIntProperty(rows_.get(), rocksdb::DB::Properties::kBlockCacheUsage,
-                             &stats.block_cache_bytes)) {
-      return Internal("stats of store '", directory_, "': RocksDB does not tell its block cache's usage");
+    DAMO_ASSIGN_OR_RETURN(stats.disk_bytes, DatabaseBytes(directory()));
+    stats.block_cache_hits = common_.parts.statistics->getTickerCount(rocksdb::BLOCK_CACHE_DATA_HIT);
+    stats.block_cache_misses = common_.parts.statistics->getTickerCount(rocksdb::BLOCK_CACHE_DATA_MISS);
+    const DatabasePointer database = Current();
+    if (!(*database)->GetIntProperty(database->rows(), rocksdb::DB::Properties::kBlockCacheUsage,
+                                     &stats.block_cache_bytes)) {
+      return Internal("stats of store '", directory(), "': RocksDB does not tell its block cache's usage");
     }
     return stats;
   }
 
   // Moves everything to table files first, so that the next open, whoever's it is, has no log to replay.
   Status Close() override {
-    const Status flushed = options_.read_only ? Status() : FlushMemtables("close");
-    rows_.reset();
-    manifest_.reset();
-    const Status closed = ToStatus(db_->Close(), "close store '", directory_, "'");
-    db_.reset();
+    const Status flushed = options().read_only ? Status() : FlushMemtables("close").status();
+    const Status closed = ToStatus(database_->Close(), "close store '", directory(), "'");
+    database_.reset();
     return flushed.ok() ? closed : flushed;
   }
 
  private:
-  Status ReadStatus(const rocksdb::Status& status, uint8_t group, size_t num_keys) const {
-    return ToStatus(status, "read store '", directory_, "': group ", int{group}, ", ", num_keys, " keys");
+  // Of the files of sorted batches.
+  static rocksdb::Options MakeFileOptions(const RocksDbDatabase::Common& common) {
+    rocksdb::Options options(MakeDbOptions(common.options, common.parts),
+                             MakeFamilyOptions(common.options, common.parts));
+    options.env = EnvOf(common.options);
+    return options;
   }
 
-  Status CheckStillWriting(std::string_view action) const {
-    return ToStatus(write_failure_->first(), action, " store '", directory_,
-                    "': nothing is written since a file could not be; remove the cause, close the store and "
-                    "open it again");
+  const std::string& directory() const { return common_.directory; }
+  const RocksDbStorageOptions& options() const { return common_.options; }
+
+  // The database to read from. What is read from it holds on to it: another may take its place meanwhile.
+  DatabasePointer Current() const {
+    const std::lock_guard<std::mutex> lock(database_mutex_);
+    return database_;
+  }
+
+  // The database to write to: the current one, or where that has failed a new one, opened by this call.
+  // `action` is for the message.
+  StatusOr<DatabasePointer> Writable(std::string_view action) {
+    if (options().read_only) return ReadOnlyFailure();
+    if (const DatabasePointer database = Current(); database->failure().ok()) return database;
+    // I/O under the lock on purpose: whoever waits for it waits for the database that is being opened.
+    const std::lock_guard<std::mutex> lock(reopen_mutex_);
+    const DatabasePointer failed = Current();
+    const rocksdb::Status failure = failed->failure();
+    if (failure.ok()) return failed;
+    StatusOr<DatabasePointer> fresh = OpenInPlaceOf(*failed);
+    if (!fresh.ok()) {
+      return ToStatus(failure, action, " store '", directory(),
+                      "': nothing is written since a file could not be, and its database could not be opened "
+                      "anew (",
+                      fresh.status().message(), "); the first failure");
+    }
+    const std::lock_guard<std::mutex> database_lock(database_mutex_);
+    database_ = *fresh;
+    return fresh;
+  }
+
+  // RocksDB has no way back from most failures that can be trusted (decision 8): what is on disk is opened
+  // anew, as after the death of the process.
+  StatusOr<DatabasePointer> OpenInPlaceOf(RocksDbDatabase& failed) {
+    if (options().durability == Durability::kCheckpoint) {
+      return FailedPrecondition("what is in its memory would be lost; close the store and open it again");
+    }
+    DAMO_RETURN_IF_ERROR(failed.EndWriting());
+    DAMO_ASSIGN_OR_RETURN(DatabasePointer fresh, RocksDbDatabase::Open(common_, /*create=*/false));
+    DAMO_RETURN_IF_ERROR(failed.UndoFailedWrites(*fresh));
+    return fresh;
+  }
+
+  Status ReadStatus(const rocksdb::Status& status, uint8_t group, size_t num_keys) const {
+    return ToStatus(status, "read store '", directory(), "': group ", int{group}, ", ", num_keys, " keys");
   }
 
   Status ReadOnlyFailure() const {
-    return FailedPrecondition("write to store '", directory_, "': it is open read-only");
+    return FailedPrecondition("write to store '", directory(), "': it is open read-only");
   }
 
   // Commits the files of a sorted batch. RocksDB syncs them, their directory and its record of them.
-  Status Ingest(const std::vector<rocksdb::IngestExternalFileArg>& files) {
-    DAMO_RETURN_IF_ERROR(CheckStillWriting("write a sorted batch to"));
-    compaction_wait_->Until(
-        [this] { return !write_failure_->first().ok() || NumLevel0Files() < kMaxLevel0Files; });
+  Status Ingest(const std::vector<std::string>& rows, const std::vector<std::string>& manifest) {
+    constexpr std::string_view kAction = "write a sorted batch to";
     // What was written before may be in memtables, or in a log that is not synced; a loss of power must not
     // leave the batch without it.
-    DAMO_RETURN_IF_ERROR(FlushMemtables("write a sorted batch to"));
-    return ToStatus(db_->IngestExternalFiles(files), "write a sorted batch to store '", directory_, "'");
+    DAMO_ASSIGN_OR_RETURN(const DatabasePointer database, FlushMemtables(kAction, kMaxLevel0Files));
+    std::vector<rocksdb::IngestExternalFileArg> files;
+    const auto add = [&](rocksdb::ColumnFamilyHandle* family, const std::vector<std::string>& paths) {
+      if (paths.empty()) return;
+      files.emplace_back();
+      files.back().column_family = family;
+      files.back().external_files = paths;
+      files.back().options.move_files = true;
+      files.back().options.write_global_seqno = false;  // never change a file that was synced
+    };
+    add(database->rows(), rows);
+    add(database->manifest(), manifest);
+    return ToStatus((*database)->IngestExternalFiles(files), kAction, " store '", directory(), "'");
   }
 
-  // Not only the log: afterwards there is none to replay, and none to count as disk space.
-  uint64_t NumLevel0Files() const {
-    std::string number;
-    if (!db_->GetProperty(rows_.get(), rocksdb::DB::Properties::kNumFilesAtLevelPrefix + "0", &number))
-      return 0;
-    return std::stoull(number);
-  }
-
-  Status FlushMemtables(std::string_view action) {
-    DAMO_RETURN_IF_ERROR(CheckStillWriting(action));
+  // Moves what was written before to table files, once level 0 has room for them. Not only the log is
+  // written: afterwards there is none to replay, and none to count as disk space. Returns the database that
+  // it did this to. One that turns out to have failed, of a compaction, say, gives way to another, once.
+  StatusOr<DatabasePointer> FlushMemtables(std::string_view action,
+                                           uint64_t max_level0_files = std::numeric_limits<uint64_t>::max()) {
     rocksdb::FlushOptions flush;
     flush.wait = true;
     flush.allow_write_stall = true;  // else it would first wait for compactions to catch up
-    return ToStatus(db_->Flush(flush, {rows_.get(), manifest_.get()}), action, " store '", directory_, "'");
+    for (bool is_last = false;; is_last = true) {
+      DAMO_ASSIGN_OR_RETURN(const DatabasePointer database, Writable(action));
+      database->WaitForCompactions(max_level0_files);
+      rocksdb::Status status = database->failure();
+      if (status.ok()) status = (*database)->Flush(flush, {database->rows(), database->manifest()});
+      if (status.ok()) return database;
+      if (is_last || database->failure().ok()) return ToStatus(status, action, " store '", directory(), "'");
+    }
   }
 
-  const std::string directory_;
-  const RocksDbStorageOptions options_;
-  const SharedParts parts_;
-  const std::shared_ptr<WriteFailure> write_failure_ = std::make_shared<WriteFailure>();
-  GuardedEnv env_{EnvOf(options_), write_failure_};
   IngestFolder ingest_folder_;
-  const std::shared_ptr<CompactionWait> compaction_wait_ = std::make_shared<CompactionWait>();
-  std::unique_ptr<rocksdb::DB> db_;
-  Family rows_;  // these two go before db_
-  Family manifest_;
+  DirectoryLock lock_;
+  const RocksDbDatabase::Common common_;
+  const rocksdb::Options file_options_;
+  std::mutex reopen_mutex_;            // held while a database is opened in the place of another
+  mutable std::mutex database_mutex_;  // guards database_
+  DatabasePointer database_;
+  std::string state_;  // of a read-only storage: that of the files, just before it opened them
 };
 
 Status CheckArguments(const std::string& directory, const RocksDbStorageOptions& options) {

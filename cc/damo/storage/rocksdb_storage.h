@@ -44,9 +44,13 @@ struct RocksDbStorageOptions {
 // (InvalidArgument, and nothing there is changed), and a store that is open for writing already, here or in
 // another process (FailedPrecondition).
 //
-// After a failure to write one of its files, in the background or not, the storage writes no more: Write,
-// Flush, Close and commits fail, naming the first failure, until it is opened anew. Reads go on. Files of a
-// sorted batch that could not be written, as on a full disk, fail that batch only: the next one may succeed.
+// After a failure to write one of its files, in the background or not, a database writes no more; reads go
+// on. The next Write, Flush, Close or commit opens the database anew and goes on with that. Where this fails,
+// too, as on a disk that is still full, the call fails, naming the first failure, and the next one tries
+// again. What was acknowledged is there; a Write that failed stays undone; of a commit that failed all may be
+// there, or nothing. Reads under way end as of the moment they began, or fail. In Durability::kCheckpoint
+// writes are in memory only and would be lost: there all writing ends until the storage is closed and opened
+// again. Files of a sorted batch that could not be written fail that batch only.
 StatusOr<std::unique_ptr<Storage>> OpenRocksDbStorage(const std::string& directory,
                                                       const RocksDbStorageOptions& options);
 

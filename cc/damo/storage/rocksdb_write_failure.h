@@ -12,13 +12,18 @@
 namespace damo {
 
 // Keeps the first failure to write a file: of a log, or by RocksDB's own threads of a table. RocksDB goes on
-// after some of them; here each one ends all writing, so that no write is acknowledged by a storage that has
-// stopped saving. Thread-safe.
+// after some of them; here each one ends all writing of this database, so that no write is acknowledged by
+// one that has stopped saving. Thread-safe.
 class WriteFailure final : public rocksdb::EventListener {
  public:
-  void OnBackgroundError(rocksdb::BackgroundErrorReason /*reason*/, rocksdb::Status* status) override {
+  void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* status) override {
+    using Reason = rocksdb::BackgroundErrorReason;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (first_.ok()) first_ = *status;
+    // A flush or compaction that could not write its table has not named it anywhere.
+    if (reason != Reason::kFlush && reason != Reason::kFlushNoWAL && reason != Reason::kCompaction) {
+      files_may_be_named_.store(true, std::memory_order_release);
+    }
     failed_.store(true, std::memory_order_release);
   }
 
@@ -35,9 +40,13 @@ class WriteFailure final : public rocksdb::EventListener {
     return first_;
   }
 
+  // Whether the database's record on disk may, or may not, name files that the database believes it does not.
+  bool files_may_be_named() const { return files_may_be_named_.load(std::memory_order_acquire); }
+
  private:
   std::atomic<bool> failed_{false};  // spares writers the mutex
-  mutable std::mutex mutex_;         // guards first_
+  std::atomic<bool> files_may_be_named_{false};
+  mutable std::mutex mutex_;  // guards first_
   rocksdb::Status first_;
 };
 

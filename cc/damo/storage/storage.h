@@ -47,7 +47,7 @@ class SortedBatch : public ManifestWriter {
   virtual Status Finish() = 0;
   // Makes all of it visible in one atomic step that survives loss of power, whatever the storage's
   // durability. Called once. On failure nothing is visible; if the disk failed while the step itself was
-  // recorded, a later opening may find all of it or nothing.
+  // recorded, all of it may become visible later: with a later call that writes, or an opening.
   virtual Status Commit() = 0;
 };
 
@@ -157,6 +157,10 @@ class Storage {
   // An empty batch for rows in order. It may be filled while other calls run; one at a time. It must go
   // before the storage is closed.
   virtual StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() = 0;
+
+  // Of a storage that was opened read-only: whether what it shows is what an opening would show now, as far
+  // as sorted batches go. A writer beside it moves on, it does not. Others always are.
+  virtual StatusOr<bool> UpToDate() const { return true; }
 
   // Returns when all that was written before is in its final files and survives power loss.
   virtual Status Flush() = 0;

@@ -33,20 +33,18 @@ class FaultPlan {
     int first;   // the number, from 0, of the first such operation that fails
     bool lasts;  // all after it fail, too
     FaultKind kind;
+    std::string path_part = {};  // of operations on paths with this in them; the others do not count
   };
 
-  // Counts from anew.
+  // Counts from anew. nullopt: nothing fails any more, and what has been counted stands.
   void Set(const std::optional<Fault>& fault) {
     const std::lock_guard<std::mutex> lock(mutex_);
     fault_ = fault;
-    counts_.clear();
+    if (!fault) return;
+    count_ = 0;
     num_failed_ = 0;
   }
 
-  int count(FileOperation operation) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return counts_[operation];
-  }
   int num_failed() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return num_failed_;
@@ -55,8 +53,10 @@ class FaultPlan {
   // Called for each operation, before it is done.
   rocksdb::IOStatus Check(FileOperation operation, const std::string& path) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const int number = counts_[operation]++;
-    if (!fault_ || fault_->operation != operation || number < fault_->first) return rocksdb::IOStatus::OK();
+    if (!fault_ || fault_->operation != operation) return rocksdb::IOStatus::OK();
+    if (path.find(fault_->path_part) == std::string::npos) return rocksdb::IOStatus::OK();
+    const int number = count_++;
+    if (number < fault_->first) return rocksdb::IOStatus::OK();
     if (number > fault_->first && !fault_->lasts) return rocksdb::IOStatus::OK();
     ++num_failed_;
     if (fault_->kind == FaultKind::kIoError) return rocksdb::IOStatus::IOError("injected", path);
@@ -92,7 +92,7 @@ class FaultPlan {
  private:
   std::mutex mutex_;  // guards all of it
   std::optional<Fault> fault_;
-  std::map<FileOperation, int> counts_;
+  int count_ = 0;  // of operations that the fault may be of
   int num_failed_ = 0;
   std::map<std::string, uint64_t> synced_bytes_;
 };

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
@@ -68,10 +69,10 @@ class FaultyRun {
   }
 
   // Calls that apply and flush. Returns whether all of them succeeded.
-  bool Work() {
+  bool Work(bool can_read = true) {
     bool all = true;
     for (int call = 0; call < kCalls; ++call) {
-      all &= ApplyNext();
+      all &= ApplyNext(can_read);
       if ((call + 1) % kCallsPerFlush == 0) all &= Flush();
     }
     return all;
@@ -173,24 +174,38 @@ TEST_P(StoreFaultTest, NoCallOfTheRedoLogThatFailsLosesWhatWasAcknowledged) {
   }
 }
 
-// Reads have a test of their own: RocksDB does not notice one that fails while it takes a file in.
-TEST(StoreStorageFaultTest, NoOperationThatFailsLosesWhatWasAcknowledged) {
+// Repeats a run, each time with one operation later failing, until it ran without. Then comes `aftermath`.
+void AtEveryOperationOfTheStorage(const std::function<void(FaultyRun&)>& aftermath) {
   for (const FileOperation operation :
        {FileOperation::kCreate, FileOperation::kWrite, FileOperation::kSync, FileOperation::kRename,
-        FileOperation::kLink, FileOperation::kSyncDirectory}) {
+        FileOperation::kLink, FileOperation::kSyncDirectory, FileOperation::kRead}) {
     for (int at = 0;; ++at) {
       SCOPED_TRACE(StrCat("operation ", static_cast<int>(operation), ", number ", at, " fails"));
       FaultyRun run(Durability::kWal);
       ASSERT_OK(run.Open());
-      run.plan().Set(FaultPlan::Fault{operation, at, at % 2 == 1,
-                                      at % 3 == 0 ? FaultKind::kNoSpace : FaultKind::kIoError});
-      run.Work();
-      run.Close();
+      const bool can_be_full = operation != FileOperation::kRead;  // else no read proves anything
+      run.plan().Set(
+          FaultPlan::Fault{operation, at, at % 2 == 1,
+                           can_be_full && at % 3 == 0 ? FaultKind::kNoSpace : FaultKind::kIoError});
+      run.Work(/*can_read=*/can_be_full);
+      aftermath(run);
       if (run.plan().num_failed() == 0) break;
       run.ExpectAllThere();
       if (testing::Test::HasFailure()) return;
     }
   }
+}
+
+TEST(StoreStorageFaultTest, NoOperationThatFailsLosesWhatWasAcknowledged) {
+  AtEveryOperationOfTheStorage([](FaultyRun& run) { run.Close(); });
+}
+
+TEST(StoreStorageFaultTest, WorkGoesOnOnceNoOperationFailsAnyMore) {
+  AtEveryOperationOfTheStorage([](FaultyRun& run) {
+    run.plan().Set(std::nullopt);
+    EXPECT_TRUE(run.Work());
+    run.ExpectSame();
+  });
 }
 
 TEST_P(StoreFaultTest, NoReadThatFailsStartsARowAnew) {

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "damo/storage/rocksdb_database.h"
+
+#include <utility>
+
+#include "damo/storage/rocksdb_status.h"
+
+namespace damo {
+namespace {
+
+// RocksDB has no status code for a lock that is taken; it is told by the text.
+Status OpenFailure(const rocksdb::Status& status) {
+  const std::string text = status.ToString();
+  if (text.find("lock hold by current process") != std::string::npos) {
+    return FailedPrecondition("this process already has it open for writing (", text, ")");
+  }
+  if (text.find("While lock file") != std::string::npos) {
+    return FailedPrecondition(
+        "another process has it open for writing; close it there, or open it read-only (", text, ")");
+  }
+  return ToStatus(status, "open its database");
+}
+
+// Fills a batch that gives each key of the batches it goes through the value it has in a database.
+class UndoWriter final : public rocksdb::WriteBatch::Handler {
+ public:
+  UndoWriter(const RocksDbDatabase& database, rocksdb::WriteBatch* undo) : database_(database), undo_(undo) {}
+
+  rocksdb::Status PutCF(uint32_t family, const rocksdb::Slice& key,
+                        const rocksdb::Slice& /*value*/) override {
+    return Restore(family, key);
+  }
+  rocksdb::Status DeleteCF(uint32_t family, const rocksdb::Slice& key) override {
+    return Restore(family, key);
+  }
+
+ private:
+  rocksdb::Status Restore(uint32_t family, const rocksdb::Slice& key) {
+    rocksdb::ColumnFamilyHandle* const handle =
+        family == database_.rows()->GetID() ? database_.rows() : database_.manifest();
+    rocksdb::PinnableSlice value;
+    const rocksdb::Status status = database_->Get(rocksdb::ReadOptions(), handle, key, &value);
+    if (status.IsNotFound()) return undo_->Delete(handle, key);
+    return status.ok() ? undo_->Put(handle, key, value) : status;
+  }
+
+  const RocksDbDatabase& database_;
+  rocksdb::WriteBatch* const undo_;
+};
+
+}  // namespace
+
+RocksDbDatabase::RocksDbDatabase(const Common& common)
+    : env_(EnvOf(common.options), write_failure_, common.ingest_folder, common.lock) {}
+
+StatusOr<std::shared_ptr<RocksDbDatabase>> RocksDbDatabase::Open(const Common& common, bool create) {
+  std::shared_ptr<RocksDbDatabase> database(new RocksDbDatabase(common));
+  const Status opened = database->OpenFiles(common, create);
+  const rocksdb::Status unread = database->env_.EndOpening();
+  DAMO_RETURN_IF_ERROR(ToStatus(unread, "open its database"));
+  DAMO_RETURN_IF_ERROR(opened);
+  return database;
+}
+
+Status RocksDbDatabase::OpenFiles(const Common& common, bool create) {
+  rocksdb::DBOptions options = MakeDbOptions(common.options, common.parts);
+  options.env = &env_;
+  options.listeners = {write_failure_, compaction_wait_};
+  options.create_if_missing = create;
+  options.create_missing_column_families = create;
+  const rocksdb::ColumnFamilyOptions family = MakeFamilyOptions(common.options, common.parts);
+  const std::vector<rocksdb::ColumnFamilyDescriptor> families = {{rocksdb::kDefaultColumnFamilyName, family},
+                                                                 {kManifestFamily, family}};
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status status =
+      common.options.read_only
+          ? rocksdb::DB::OpenForReadOnly(options, common.directory, families, &handles, &db)
+          : rocksdb::DB::Open(options, common.directory, families, &handles, &db);
+  if (!status.ok()) return OpenFailure(status);
+  db_.reset(db);
+  rows_ = handles[0];
+  manifest_ = handles[1];
+  return Status();
+}
+
+RocksDbDatabase::~RocksDbDatabase() { DestroyHandles(); }
+
+rocksdb::Status RocksDbDatabase::Close() {
+  DestroyHandles();
+  rocksdb::Status status = db_->Close();
+  db_.reset();
+  return status;
+}
+
+void RocksDbDatabase::DestroyHandles() {
+  for (rocksdb::ColumnFamilyHandle** const handle : {&rows_, &manifest_}) {
+    if (*handle == nullptr) continue;
+    // Fails only for the handle that a database keeps for itself.
+    db_->DestroyColumnFamilyHandle(*handle).PermitUncheckedError();
+    *handle = nullptr;
+  }
+}
+
+rocksdb::Status RocksDbDatabase::Write(const rocksdb::WriteOptions& options, rocksdb::WriteBatch* batch) {
+  const std::shared_lock<std::shared_mutex> lock(write_mutex_);
+  rocksdb::Status status = db_->Write(options, batch);
+  if (!status.ok() && !failure().ok()) {
+    const std::lock_guard<std::mutex> failed_lock(failed_writes_mutex_);
+    failed_writes_.emplace_back(batch->Data());
+  }
+  return status;
+}
+
+uint64_t RocksDbDatabase::NumLevel0Files() const {
+  std::string number;
+  if (!db_->GetProperty(rows_, rocksdb::DB::Properties::kNumFilesAtLevelPrefix + "0", &number)) return 0;
+  return std::stoull(number);
+}
+
+void RocksDbDatabase::WaitForCompactions(uint64_t max_files) {
+  compaction_wait_->Until([&] { return !failure().ok() || NumLevel0Files() < max_files; });
+}
+
+Status RocksDbDatabase::EndWriting() {
+  env_.EndWriting();
+  const std::unique_lock<std::shared_mutex> lock(write_mutex_);
+  const std::lock_guard<std::mutex> failed_lock(failed_writes_mutex_);
+  while (!failed_writes_.empty()) {
+    UndoWriter writer(*this, &undo_);
+    DAMO_RETURN_IF_ERROR(
+        ToStatus(failed_writes_.back().Iterate(&writer), "read what a write that failed was to replace"));
+    failed_writes_.pop_back();
+  }
+  return Status();
+}
+
+Status RocksDbDatabase::UndoFailedWrites(RocksDbDatabase& fresh) {
+  const std::lock_guard<std::mutex> lock(failed_writes_mutex_);
+  if (undo_.Count() == 0) return Status();
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  return ToStatus(fresh.Write(options, &undo_), "take back a write that failed");
+}
+
+}  // namespace damo
