@@ -111,7 +111,8 @@ class CachedTableTest : public testing::Test {
     const EmbeddingTable* const table = recovered.Add(table_->recipe()->config);
     const StatusOr<Manifest> manifest = LoadOrCreateManifest(*copy, std::nullopt, false);
     ASSERT_OK(manifest.status());
-    ASSERT_OK(ReplayRedoLog(tables_->log_directory(), manifest->redo_lsn, recovered.cached(), *copy));
+    ASSERT_OK(
+        ReplayRedoLog(tables_->log_directory(), manifest->redo_lsn, recovered.cached(), *copy).status());
     EXPECT_TRUE(SameTables(*table, *oracle_, keys));
   }
 

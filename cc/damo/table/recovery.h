@@ -17,11 +17,11 @@ namespace damo {
 // By group.
 using CachedTables = std::map<int, CachedTable*>;
 
-// Replays the records in `redo_directory` from `first_lsn` on, those that are in the rows already left out.
-// Works on as many threads as the machine has cores. DataLoss if the log is damaged or does not fit the
-// tables.
-Status ReplayRedoLog(const std::string& redo_directory, uint64_t first_lsn, const CachedTables& tables,
-                     Storage& storage);
+// Replays the records in `redo_directory` from `first_lsn` on, those that are in the rows already left out,
+// and returns the LSN that follows the last one: `first_lsn` if there are none. Works on as many threads as
+// the machine has cores. DataLoss if the log is damaged or does not fit the tables.
+StatusOr<uint64_t> ReplayRedoLog(const std::string& redo_directory, uint64_t first_lsn,
+                                 const CachedTables& tables, Storage& storage);
 
 }  // namespace damo
 

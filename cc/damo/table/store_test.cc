@@ -31,11 +31,14 @@ GroupConfig Config(int group, int64_t dim = 2, const std::string& optimizer = "s
 
 class StoreTest : public testing::Test {
  protected:
-  StatusOr<std::unique_ptr<Store>> TryOpen(const StoreOptions& options = {}) {
+  StatusOr<std::unique_ptr<Storage>> TryOpenStorage(const StoreOptions& options) const {
     RocksDbStorageOptions storage_options;
     storage_options.memory_budget = 8 << 20;
     storage_options.read_only = options.read_only.value_or(false);
-    DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenRocksDbStorage(path_, storage_options));
+    return OpenRocksDbStorage(path_, storage_options);
+  }
+  StatusOr<std::unique_ptr<Store>> TryOpen(const StoreOptions& options = {}) const {
+    DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, TryOpenStorage(options));
     return Store::Open(path_, options, std::move(storage), Clock::System());
   }
   void Open(const StoreOptions& options = {}) {
@@ -214,6 +217,40 @@ TEST_F(StoreTest, ReadOnlyStoreReadsAndRefusesWrites) {
   EXPECT_EQ(apply.message(), "apply gradients to group 1 of store '" + path_ + "': store '" + path_ +
                                  "' was opened read-only");
   EXPECT_EQ(store_->Flush().code(), StatusCode::kFailedPrecondition);
+}
+
+// Between the opening of the rows and the reading of the log the writer may do anything.
+TEST_F(StoreTest, ReaderThatAFlushHasOvertakenIsRefused) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  ASSERT_OK(store_->Flush());
+  Apply(1, 8);
+  StoreOptions options;
+  options.read_only = true;
+  StatusOr<std::unique_ptr<Storage>> storage = TryOpenStorage(options);
+  ASSERT_OK(storage.status());
+  ASSERT_OK(store_->Flush());
+  ASSERT_EQ(store_->Stats()->redo_bytes, 0) << "no segment tells that there were records";
+  EXPECT_TRUE(FailsWith(Store::Open(path_, options, std::move(*storage), Clock::System()).status(),
+                        StatusCode::kIoError, "has moved on while it was being opened"));
+  const StatusOr<std::unique_ptr<Store>> reader = TryOpen(options);
+  ASSERT_OK(reader.status());
+  EXPECT_EQ(*(*reader)->Size(), 2);
+}
+
+TEST_F(StoreTest, ReaderSeesWhatIsLoggedWhileItOpens) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  ASSERT_OK(store_->Flush());
+  StoreOptions options;
+  options.read_only = true;
+  StatusOr<std::unique_ptr<Storage>> storage = TryOpenStorage(options);
+  ASSERT_OK(storage.status());
+  Apply(1, 7);
+  StatusOr<std::unique_ptr<Store>> reader = Store::Open(path_, options, std::move(*storage), Clock::System());
+  ASSERT_OK(reader.status());
+  EXPECT_EQ(*(*reader)->Size(), 1);
 }
 
 TEST_F(StoreTest, StatsTellOfStoreAndGroups) {
