@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -129,9 +129,7 @@ class ForkServer:
 
     def run_and_kill(self, life: dict, word: str, delay: float | None) -> None:
         """Starts a process and kills it `delay` seconds after it has said `word`; None: lets it end."""
-        self.steps = {}
-        self._process.stdin.write(json.dumps(life).encode() + b"\n")
-        self._process.stdin.flush()
+        self._start(life)
         pid, said, is_dead = None, False, False
         while not is_dead:
             if pid is not None and said and delay is not None:
@@ -145,14 +143,44 @@ class ForkServer:
             else:
                 line = self._read_line(TIMEOUT_SECONDS)
             assert line is not None, "the process hangs"
-            first, *rest = line.split(" ", 1)
-            assert first != "failed", rest
+            first, number = self._note(line)
             said |= first == word
             is_dead = first == "dead"
             if first == "pid":
-                pid = int(rest[0])
-            elif rest:
-                self.steps[first] = int(rest[0])
+                pid = number
+
+    def run_and_kill_when(self, life: dict, is_time: Callable[[], bool]) -> bool:
+        """Starts a process and kills it as soon as `is_time`, asked again and again; says whether it was."""
+        self._start(life)
+        pid, killed = None, False
+        while True:
+            if pid is not None and not killed and is_time():
+                with suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(pid, signal.SIGKILL)
+                killed = True
+            line = self._read_line(TIMEOUT_SECONDS if pid is None or killed else 0.0)
+            if line is None:
+                assert pid is not None and not killed, "the process hangs"
+                continue
+            first, number = self._note(line)
+            if first == "dead":
+                return killed
+            if first == "pid":
+                pid = number
+
+    def _start(self, life: dict) -> None:
+        self.steps = {}
+        self._process.stdin.write(json.dumps(life).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _note(self, line: str) -> tuple[str, int]:
+        """Notes what was said; returns the word and its number, -1 where there is none."""
+        first, *rest = line.split(" ", 1)
+        assert first != "failed", rest
+        number = int(rest[0]) if rest else -1
+        if rest and first != "pid":
+            self.steps[first] = number
+        return first, number
 
     def _read_line(self, timeout: float) -> str | None:
         while b"\n" not in self._unread:
@@ -169,6 +197,14 @@ class ForkServer:
 def server() -> Iterator[ForkServer]:
     """A server of processes that train through the module `damo`."""
     started = ForkServer("module")
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def layer_server() -> Iterator[ForkServer]:
+    """A server of processes that train through the Keras layer."""
+    started = ForkServer("layer")
     yield started
     started.close()
 
@@ -256,19 +292,51 @@ def test_no_kill_loses_a_batch_or_leaves_part_of_one(tmp_path, server, seed, dur
         oracle.assert_equal(store)
 
 
-def test_no_kill_while_the_layer_trains_loses_a_batch(tmp_path, seed):
-    chosen, path, oracle, bounds = random.Random(seed), tmp_path / "store", Oracle(), Bounds("wal")
-    layer_server = ForkServer("layer")
-    try:
-        for moment in ("opened", "applied", "applied", "flushed"):
-            life = life_of(path, "wal", batches=200, flush_every=5)
-            layer_server.run_and_kill(life, moment, chosen.uniform(0, 0.3))
-            bounds.note(layer_server.steps)
-        layer_server.run_and_kill(life_of(path, "wal", batches=5), "closed", None)
+@pytest.mark.parametrize("durability", ["wal", "sync", "checkpoint"])
+def test_no_kill_while_the_layer_trains_loses_a_batch(tmp_path, layer_server, seed, durability):
+    chosen, path, oracle, bounds = random.Random(seed), tmp_path / "store", Oracle(), Bounds(durability)
+    for moment in ("opened", "applied", "flushed"):
+        life = life_of(path, durability, batches=200, flush_every=5)
+        layer_server.run_and_kill(life, moment, chosen.uniform(0, 0.3))
         bounds.note(layer_server.steps)
-        oracle.advance(layer_server.steps["applied"])
-    finally:
-        layer_server.close()
+    layer_server.run_and_kill(life_of(path, durability, batches=5), "closed", None)
+    bounds.note(layer_server.steps)
+    oracle.advance(layer_server.steps["applied"])
+    with damo_tf.Store(path) as store:
+        oracle.assert_equal(store)
+
+
+def has_unfinished_table(path: Path) -> bool:
+    """Whether a table is being written in the database's own directory: by a compaction.
+
+    Tables of flushes are written in a folder beside it and moved there when they are whole.
+    """
+    for file in path.glob("*.sst"):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            if file.stat().st_size == 0:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("durability", ["wal", "sync", "checkpoint"])
+def test_no_kill_during_a_compaction_loses_a_batch(tmp_path, server, durability):
+    path, oracle, bounds, num_hits = tmp_path / "store", Oracle(), Bounds(durability), 0
+    for _ in range(2):
+        # Four tables in level 0 are compacted: a flush after each batch makes many compactions.
+        life = life_of(path, durability, batches=60, flush_every=1)
+        num_hits += server.run_and_kill_when(
+            life, lambda: "flushed" in server.steps and has_unfinished_table(path)
+        )
+        bounds.note(server.steps)
+        with damo_tf.Store(path, memory_budget=BUDGET, durability=durability) as store:
+            found = step_of(store)
+            bounds.check(found)
+            oracle.advance(found)
+            oracle.assert_equal(store, 300)
+    assert num_hits > 0, "no kill met a compaction"
+    server.run_and_kill(life_of(path, durability, batches=20), "closed", None)
+    bounds.note(server.steps)
+    oracle.advance(server.steps["applied"])
     with damo_tf.Store(path) as store:
         oracle.assert_equal(store)
 
