@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.command import Options, Run, Workload, parser
 from benchmarks.launcher import ProcessLauncher
-from benchmarks.workloads import costs, deepfm, engine, hot, larger_than_memory, new_ids, table_size
+from benchmarks.workloads import costs, deepfm, engine, hot, larger_than_memory, new_ids, table_size, tools
 
 WORKLOADS: dict[str, Workload] = {
     "engine": engine.measure,
@@ -19,6 +19,7 @@ WORKLOADS: dict[str, Workload] = {
     "deepfm": deepfm.measure,
     "table_size": table_size.measure,
     "costs": costs.measure,
+    "tools": tools.measure,
 }
 CONTENDERS = frozenset({"damo_layer", "plain_rocksdb", "tf_variable", "keras_embedding", "deepfm", "engine"})
 

@@ -28,6 +28,7 @@ class Sizes:
     Attributes:
         hot_rows: rows of the table that fits in memory.
         large_rows: rows of the one that does not.
+        tool_rows: rows of the store that operator's tools work on.
         table_rows: rows of the tables of growing size.
         small_budget: bytes; `large_rows` do not fit in them.
         batch: ids in a step.
@@ -42,6 +43,7 @@ class Sizes:
 
     hot_rows: int = 1_000_000
     large_rows: int = 10_000_000
+    tool_rows: int = 5_000_000
     table_rows: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000, 20_000_000)
     small_budget: int = 256 * MIB
     batch: int = 65_536
@@ -59,6 +61,7 @@ class Sizes:
             self,
             hot_rows=min(self.hot_rows, max_rows),
             large_rows=min(self.large_rows, max_rows),
+            tool_rows=min(self.tool_rows, max_rows),
             table_rows=tuple(sorted({min(rows, max_rows) for rows in self.table_rows})),
             deepfm_rows=(min(self.deepfm_rows[0], max_rows), min(self.deepfm_rows[1], max_rows)),
         )
@@ -69,6 +72,7 @@ FULL = Sizes()
 QUICK = Sizes(
     hot_rows=100_000,
     large_rows=400_000,
+    tool_rows=400_000,
     table_rows=(10_000, 100_000, 400_000),
     small_budget=16 * MIB,
     batch=16_384,
@@ -83,6 +87,7 @@ QUICK = Sizes(
 TINY = Sizes(
     hot_rows=2_000,
     large_rows=4_000,
+    tool_rows=4_000,
     table_rows=(1_000, 2_000),
     small_budget=4 * MIB,
     batch=256,

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from benchmarks.contenders import Contender, Settings
+from benchmarks.contenders import Settings
 
 
 class Session:
@@ -31,11 +31,11 @@ class Session:
         module = importlib.import_module(f"benchmarks.contenders.{name}")
         self._loaded_bytes = resident_bytes()["VmRSS"]
         started = time.perf_counter()
-        self._contender: Contender = module.make(settings)
+        self._contender: Any = module.make(settings)  # a Contender, perhaps with tools
         self._open_seconds = time.perf_counter() - started
 
     def handle(self, command: str, **arguments: Any) -> dict[str, float]:
-        """Obeys one command: "prefill", "run", "settle", "figures" or "close"."""
+        """Obeys one command: "prefill", "run", "tool", "settle", "figures" or "close"."""
         result: dict[str, float] = getattr(self, f"_{command}")(**arguments)
         return result
 
@@ -50,6 +50,11 @@ class Session:
         started = time.perf_counter()
         self._contender.run(prepared)
         return {"seconds": time.perf_counter() - started}
+
+    def _tool(self, name: str) -> dict[str, float]:
+        started = time.perf_counter()
+        rows = self._contender.tool(name)
+        return {"seconds": time.perf_counter() - started, "rows": rows}
 
     def _settle(self) -> dict[str, float]:
         started = time.perf_counter()

@@ -2,7 +2,8 @@
 //
 // The module _plain_rocksdb: Adam on rows that are read from and written to RocksDB at each step, without any
 // cache of rows. A fair rival of damo_tf: same bytes per row, same budget, bloom filters, no compression,
-// sorted MultiGet, RocksDB's default write-ahead log.
+// sorted MultiGet, RocksDB's default write-ahead log. And a bare iterator over the rows of a store of
+// damo_tf's: nothing that reads all rows can be faster.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <rocksdb/cache.h>
@@ -195,6 +196,43 @@ class Database {
   std::vector<rocksdb::Status> statuses_;
 };
 
+// The rows of a store, or of any database, opened read-only.
+class Rows {
+ public:
+  explicit Rows(const std::string& directory) {
+    std::vector<std::string> names;
+    Check(rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), directory, &names));
+    std::vector<rocksdb::ColumnFamilyDescriptor> families;
+    for (const std::string& name : names) families.emplace_back(name, rocksdb::ColumnFamilyOptions());
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* db = nullptr;
+    Check(rocksdb::DB::OpenForReadOnly(rocksdb::DBOptions(), directory, families, &handles, &db));
+    db_.reset(db);
+    for (rocksdb::ColumnFamilyHandle* const handle : handles) Check(db->DestroyColumnFamilyHandle(handle));
+  }
+
+  // Passes over all rows of the default family; returns their number.
+  uint64_t Iterate() const {
+    py::gil_scoped_release release;
+    rocksdb::ReadOptions read;
+    read.fill_cache = false;
+    read.readahead_size = 1 << 20;
+    const std::unique_ptr<rocksdb::Iterator> row(db_->NewIterator(read));
+    uint64_t num_rows = 0;
+    for (row->SeekToFirst(); row->Valid(); row->Next()) {
+      if (row->value().size() < kHeaderBytes) throw std::runtime_error("row of another size");
+      ++num_rows;
+    }
+    Check(row->status());
+    return num_rows;
+  }
+
+  void Close() { db_.reset(); }
+
+ private:
+  std::unique_ptr<rocksdb::DB> db_;
+};
+
 }  // namespace
 
 PYBIND11_MODULE(_plain_rocksdb, module) {
@@ -205,4 +243,8 @@ PYBIND11_MODULE(_plain_rocksdb, module) {
       .def("step", &Database::Step, py::arg("keys"), py::arg("counts"))
       .def("settle", &Database::Settle)
       .def("close", &Database::Close);
+  py::class_<Rows>(module, "Rows")
+      .def(py::init<const std::string&>(), py::arg("directory"))
+      .def("iterate", &Rows::Iterate)
+      .def("close", &Rows::Close);
 }

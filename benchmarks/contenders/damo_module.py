@@ -59,6 +59,12 @@ class DamoModule:
             self._storage.lookup(self._group, keys, weights)
             self._storage.apply_gradients(self._group, keys, weights)
 
+    def tool(self, name: str) -> int:
+        """Runs an operator's tool on all rows: "dump", to a file beside the store. Returns their number."""
+        if name == "dump":
+            return self._storage.dump(f"{self._storage.directory}.dump")
+        raise ValueError(f"`name` must be 'dump'. Received: name={name!r}")
+
     def settle(self) -> None:
         """Flushes the store."""
         self._storage.flush()
