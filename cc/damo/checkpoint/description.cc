@@ -74,7 +74,7 @@ class MemberReader {
     if (Expect(name, "below 2^32", number <= UINT32_MAX)) *value = static_cast<uint32_t>(number);
   }
   const json& Array(const char* name) {
-    static const json& empty = *new json(json::array());
+    static const json empty = json::array();
     const json* const member = Member(name);
     return member != nullptr && Expect(name, "an array", member->is_array()) ? *member : empty;
   }

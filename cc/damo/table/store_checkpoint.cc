@@ -11,6 +11,7 @@
 #include "damo/checkpoint/description.h"
 #include "damo/checkpoint/merged_cursor.h"
 #include "damo/checkpoint/staged_directory.h"
+#include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_storage.h"
 #include "damo/table/store.h"
 
@@ -41,9 +42,8 @@ Status CheckOutside(const std::string& directory, const std::string& store_direc
   return InvalidArgument("it must lie outside the store's own directory '", store_directory, "'");
 }
 
-template <typename Recipe>
-CheckpointDescription::Group Describe(const Recipe& recipe, const GroupState& state) {
-  return {recipe->config, state.step, state.num_rows};
+CheckpointDescription::Group Describe(const GroupRecipe& recipe, const GroupState& state) {
+  return {recipe.config, state.step, state.num_rows};
 }
 
 CheckpointDescription NewDescription(const StoreSession::Settings& settings) {
@@ -105,7 +105,7 @@ Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& n
   const Status closed = storage->Close();
   DAMO_RETURN_IF_ERROR(written.ok() ? closed : written);
   std::error_code ignored;  // an empty folder does no harm
-  fs::remove(fs::path(directory) / "ingest", ignored);
+  fs::remove(fs::path(directory) / kIngestFolder, ignored);
   return Status();
 }
 
@@ -155,7 +155,7 @@ Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
     for (const auto& [number, group] : groups_) tables.push_back(group.table);
     DAMO_RETURN_IF_ERROR(AtOneMoment(storage, tables, [&]() -> Status {
       for (const auto& table : tables) {
-        description.groups.push_back(Describe(table->recipe(), table->state()));
+        description.groups.push_back(Describe(*table->recipe(), table->state()));
       }
       DAMO_ASSIGN_OR_RETURN(image, storage.NewImage());
       return Status();
@@ -194,7 +194,7 @@ Status Store::WriteDelta(const std::string& target, const std::string& since) {
   }
   for (const auto& [number, group] : now->groups()) {
     groups.insert(number);
-    description.groups.push_back(Describe(group.recipe, group.state));
+    description.groups.push_back(Describe(*group.recipe, group.state));
   }
   const std::string database = staged->path() + "/" + kDeltaFolder;
   DAMO_RETURN_IF_ERROR(WriteDeltaDatabase(database, now->stored(), *base, groups, &*description.base));
