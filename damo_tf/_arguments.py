@@ -81,6 +81,19 @@ def check_missing(missing: Any) -> Literal["initial", "zeros"]:
     return cast(Literal["initial", "zeros"], missing)
 
 
+def check_group_ttl(ttl_seconds: Any) -> int | Literal["never"] | None:
+    """`ttl_seconds` of a group, if it is an integer > 0, `"never"` or `None`."""
+    if isinstance(ttl_seconds, str):
+        if ttl_seconds != "never":
+            raise ValueError(
+                "`ttl_seconds` must be an integer > 0, 'never' or None. "
+                f"Received: ttl_seconds={ttl_seconds!r}"
+            )
+        return "never"
+    check_int("ttl_seconds", ttl_seconds, 1, 1 << 63, optional=True)
+    return None if ttl_seconds is None else int(ttl_seconds)
+
+
 def check_path(name: str, path: Any) -> str:
     """`path` as a str. Raises if it is not a path."""
     if not isinstance(path, (str, os.PathLike)):

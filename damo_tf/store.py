@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import damo
 import numpy as np
@@ -16,6 +16,7 @@ from damo_tf._arguments import (
     as_keys,
     check_bool,
     check_expire_days,
+    check_group_ttl,
     check_int,
     check_missing,
     check_mode,
@@ -65,8 +66,10 @@ class Store:
 
     Args:
         directory: path; created, with its parents, if absent. A directory with other content is refused.
-        ttl_seconds: integer > 0. A row not updated for this many seconds reads as missing. `None`: rows
-            never expire, or, where the directory is already open, whatever was asked for then.
+        ttl_seconds: integer > 0. A row not updated for this many seconds reads as missing, in groups that
+            have no time of their own (see `add_group`). It is of this opening: the next one may ask for
+            less, which applies to the rows that stand, or more. `None`: rows never expire, or, where the
+            directory is already open, whatever was asked for then.
         memory_budget: bytes, at least 4 MiB, for the rows kept in memory, for RocksDB's block cache and for
             its memtables, all together. Rows that are used again and again should fit into half of it; any
             table works in any budget, the slower the more of its rows have to come from the disk. Default
@@ -160,6 +163,7 @@ class Store:
         *,
         initializer: Any = "random_uniform",
         optimizer: Any = "adam",
+        ttl_seconds: int | Literal["never"] | None = None,
     ) -> None:
         """Configures a group of rows. A layer does this when it is built.
 
@@ -172,6 +176,9 @@ class Store:
             initializer: see `damo_tf.initializers.get`.
             optimizer: see `damo_tf.optimizers.get`. Its learning rate must be a number or a schedule of the
                 engine's: one that is evaluated at each step is a layer's, or `apply_gradients`'s.
+            ttl_seconds: integer > 0. A row of the group not updated for this many seconds reads as missing.
+                `"never"`: none does, whatever the store's `ttl_seconds`. `None`: as the store has it. Kept
+                with the store, like the other settings.
 
         Raises:
             ValueError: a setting breaks its rule, or the group stands with another; the message has both
@@ -187,7 +194,14 @@ class Store:
                 f"Received: learning_rate={parameters['learning_rate']!r}"
             )
         schedule = parameters.pop("schedule", None)
-        self._storage.add_group(group, dim, initializers.get(initializer), parameters, schedule)
+        self._storage.add_group(
+            group,
+            dim,
+            initializers.get(initializer),
+            parameters,
+            schedule,
+            ttl_seconds=check_group_ttl(ttl_seconds),
+        )
 
     def stats(self) -> dict[str, Any]:
         """Figures about the store.
@@ -203,7 +217,7 @@ class Store:
               times that changed rows were written out since opening;
             * `groups`, group number to a dict of:
 
-              * its settings: `dim`, `optimizer`, `initializer`, `schedule`;
+              * its settings: `dim`, `optimizer`, `initializer`, `schedule`, `ttl_seconds`;
               * `rows`, `bytes` (of keys and rows), `step` (apply calls since the group was created);
               * counted since opening: `lookups` (ids looked up, with repetitions, without padding), of these
                 `missing` (without a row), `cache_hits` (found in memory) and `cache_misses` (not);

@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "pybind/gil_release.h"
 #include "pybind/py_arrays.h"
 #include "pybind/py_status.h"
@@ -13,7 +15,7 @@ namespace {
 namespace py = pybind11;
 
 GroupConfig MakeConfig(const PyOptimizer& optimizer, const PyInitializer& initializer, int64_t dimension,
-                       int64_t group) {
+                       int64_t group, const GroupTtl& ttl_seconds) {
   ThrowIfError(ValidateGroup(group));
   GroupConfig config;
   config.group = static_cast<int>(group);
@@ -21,15 +23,17 @@ GroupConfig MakeConfig(const PyOptimizer& optimizer, const PyInitializer& initia
   config.optimizer = optimizer.parameters();
   config.initializer = initializer.parameters();
   config.schedule = optimizer.schedule_parameters();
+  config.ttl_seconds = GroupTtlArgument(ttl_seconds);
   return config;
 }
 
 }  // namespace
 
 PyEmbedding::PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer,
-                         const PyInitializer& initializer, int64_t dimension, int64_t group)
+                         const PyInitializer& initializer, int64_t dimension, int64_t group,
+                         const GroupTtl& ttl_seconds)
     : store_(storage.store()),
-      table_(storage.AddGroup(MakeConfig(optimizer, initializer, dimension, group))) {}
+      table_(storage.AddGroup(MakeConfig(optimizer, initializer, dimension, group, ttl_seconds))) {}
 
 void PyEmbedding::Lookup(const py::object& keys, const py::object& weights) const {
   LookupOptions options;
@@ -62,12 +66,15 @@ void DefineEmbedding(py::module_& module) {
       "    optimizer: a PyOptimizer.\n"
       "    initializer: a PyInitializer.\n"
       "    dimension: weights per row, 1 to 65536.\n"
-      "    group: 0 to 255. Two PyEmbedding of one group share its rows.\n\n"
+      "    group: 0 to 255. Two PyEmbedding of one group share its rows.\n"
+      "    ttl_seconds: int > 0: rows not updated for so long read as missing; \"never\": none does; None: as\n"
+      "        the store has it.\n\n"
       "Raises:\n"
       "    ValueError: an argument breaks its rule, or the group stands with other settings.")
-      .def(py::init<const PyStorage&, const PyOptimizer&, const PyInitializer&, int64_t, int64_t>(),
+      .def(py::init<const PyStorage&, const PyOptimizer&, const PyInitializer&, int64_t, int64_t,
+                    const GroupTtl&>(),
            py::arg("storage"), py::arg("optimizer"), py::arg("initializer"), py::arg("dimension"),
-           py::arg("group") = 0)
+           py::arg("group") = 0, py::kw_only(), py::arg("ttl_seconds") = py::none())
       .def("lookup", &PyEmbedding::Lookup, py::arg("keys"), py::arg("weights"),
            "Fills `weights` with the rows of `keys`; a key without a row reads as its initial value. Rows\n"
            "that are not in memory are brought there, for an apply_gradients that is to follow.\n\n"

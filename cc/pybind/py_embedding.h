@@ -20,7 +20,7 @@ namespace damo::python {
 class PyEmbedding {
  public:
   PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer, const PyInitializer& initializer,
-              int64_t dimension, int64_t group);
+              int64_t dimension, int64_t group, const GroupTtl& ttl_seconds);
 
   // As ~PyStorage().
   ~PyEmbedding() {

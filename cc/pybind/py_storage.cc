@@ -46,7 +46,7 @@ std::shared_ptr<EmbeddingTable> TableOf(const PyStorage& self, int64_t group) {
 }
 
 void AddGroup(const PyStorage& self, int64_t group, int64_t dim, const py::object& initializer,
-              const py::object& optimizer, const py::object& schedule) {
+              const py::object& optimizer, const py::object& schedule, const GroupTtl& ttl_seconds) {
   ThrowIfError(ValidateGroup(group));
   GroupConfig config;
   config.group = static_cast<int>(group);
@@ -54,7 +54,14 @@ void AddGroup(const PyStorage& self, int64_t group, int64_t dim, const py::objec
   config.initializer = ParametersArgument("initializer", initializer);
   config.optimizer = ParametersArgument("optimizer", optimizer);
   if (!schedule.is_none()) config.schedule = ParametersArgument("schedule", schedule);
+  config.ttl_seconds = GroupTtlArgument(ttl_seconds);
   self.AddGroup(config);
+}
+
+py::object ToPython(std::optional<int64_t> group_ttl_seconds) {
+  if (!group_ttl_seconds) return py::none();
+  if (*group_ttl_seconds == GroupConfig::kNeverExpires) return py::str("never");
+  return py::int_(*group_ttl_seconds);
 }
 
 py::dict GroupConfigDict(const GroupConfig& config) {
@@ -63,6 +70,7 @@ py::dict GroupConfigDict(const GroupConfig& config) {
   dict["optimizer"] = ToDict(config.optimizer);
   dict["initializer"] = ToDict(config.initializer);
   dict["schedule"] = config.schedule ? py::object(ToDict(*config.schedule)) : py::none();
+  dict["ttl_seconds"] = ToPython(config.ttl_seconds);
   return dict;
 }
 
@@ -227,8 +235,8 @@ constexpr char kDoc[] = R"(An open store: a directory of rows.
 Args:
     directory: path of the store, created if absent. A directory that is open already in this process is
         shared.
-    ttl_seconds: int > 0: rows not updated for this long read as missing. None: whatever an open store has;
-        else rows never expire.
+    ttl_seconds: int > 0: rows not updated for this long read as missing, in groups that have no time of their
+        own. None: whatever an open store has; else rows never expire.
     memory_budget: bytes for caches and memtables. Default 1 GiB.
     durability: "wal" (default), "sync" or "checkpoint".
     read_only: open beside a writer in another process. Default False.
@@ -250,6 +258,18 @@ Executor& ModuleExecutor() {
   static auto* const pool =
       new ThreadPool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
   return *pool;
+}
+
+std::optional<int64_t> GroupTtlArgument(const GroupTtl& ttl_seconds) {
+  if (!ttl_seconds) return std::nullopt;
+  if (const auto* const word = std::get_if<std::string>(&*ttl_seconds)) {
+    if (*word == "never") return GroupConfig::kNeverExpires;
+    throw py::value_error(
+        StrCat("`ttl_seconds` must be an integer > 0, 'never' or None. Received: ttl_seconds='", *word, "'"));
+  }
+  const auto seconds = std::get<int64_t>(*ttl_seconds);
+  ThrowIfError(ValidateTtlSeconds(seconds));
+  return seconds;
 }
 
 PyStorage::PyStorage(const std::string& directory, const StoreOptions& options)
@@ -300,14 +320,16 @@ void DefineStorage(py::module_& module) {
       .def_property_readonly("options", &Options, "How the store is open, defaults filled in.")
       .def_property_readonly("closed", &Closed, "Whether close() has been called by anyone.")
       .def("add_group", &AddGroup, py::arg("group"), py::arg("dim"), py::arg("initializer"),
-           py::arg("optimizer"), py::arg("schedule") = py::none(),
-           "Configures a group; repeating it with equal settings is allowed, with others a ValueError.")
+           py::arg("optimizer"), py::arg("schedule") = py::none(), py::kw_only(),
+           py::arg("ttl_seconds") = py::none(),
+           "Configures a group; repeating it with equal settings is allowed, with others a ValueError.\n\n"
+           "`ttl_seconds`: int > 0, \"never\", or None: as the store has it.")
       .def(
           "group_config",
           [](const PyStorage& self, int64_t group) {
             return GroupConfigDict(TableOf(self, group)->recipe()->config);
           },
-          py::arg("group"), "dim, optimizer, initializer and schedule of a group, defaults filled in.")
+          py::arg("group"), "dim, optimizer, initializer, schedule and ttl_seconds of a group, defaults filled in.")
       .def("lookup", &Lookup, py::arg("group"), py::arg("keys"), py::arg("weights"), py::kw_only(),
            py::arg("padding_key") = py::none(), py::arg("missing") = "initial",
            "Fills `weights`, float32 [n * dim], with the rows of `keys`, uint64 [n].")

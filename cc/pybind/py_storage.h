@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 
 #include "damo/base/executor.h"
 #include "damo/config/store_options.h"
@@ -40,6 +41,11 @@ class PyStorage {
 };
 
 void DefineStorage(pybind11::module_& module);
+
+// A group's time to live as Python says it: seconds, "never", or None, as the store has it.
+using GroupTtl = std::optional<std::variant<int64_t, std::string>>;
+// Throws unless it is None, > 0 or "never".
+std::optional<int64_t> GroupTtlArgument(const GroupTtl& ttl_seconds);
 
 // The two calls of a table that PyStorage and PyEmbedding share.
 void LookupArrays(const EmbeddingTable& table, const pybind11::object& keys, const pybind11::object& weights,

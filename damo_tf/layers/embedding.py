@@ -6,13 +6,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from damo_tf import initializers, ops, optimizers
 from damo_tf._arguments import (
+    check_group_ttl,
     check_int,
     check_missing,
     check_padding_key,
@@ -67,6 +68,9 @@ class Embedding(keras.layers.Layer):
             Default `None`: every id is an ordinary one, 0 too.
         missing: what an id without a row reads as: `"initial"` (default), the value its training will
             start from, or `"zeros"`.
+        ttl_seconds: integer > 0. A row not updated for this many seconds reads as missing, and begins anew
+            with its next gradient. `"never"`: no row does, whatever the store's `ttl_seconds`. `None`
+            (default): as the store has it.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`. Rows are float32 whatever `dtype`
             is; the output is cast to its compute dtype.
 
@@ -98,6 +102,7 @@ class Embedding(keras.layers.Layer):
         optimizer: Any = "adam",
         padding_key: int | None = None,
         missing: str = "initial",
+        ttl_seconds: int | Literal["never"] | None = None,
         **kwargs: Any,
     ) -> None:
         check_int("dim", dim, 1, 65537)
@@ -113,6 +118,7 @@ class Embedding(keras.layers.Layer):
         self.optimizer = parameters
         self.padding_key = check_padding_key(padding_key)
         self.missing = check_missing(missing)
+        self.ttl_seconds = check_group_ttl(ttl_seconds)
         self._store: Store | None = store if isinstance(store, Store) else None
         self._directory = store.directory if isinstance(store, Store) else check_path("store", store)
         self._may_create_store = True
@@ -163,7 +169,13 @@ class Embedding(keras.layers.Layer):
 
         The same object for everyone while the store stays open; an internal one, for `damo_tf.ops`.
         """
-        self.store.add_group(self.group, self.dim, initializer=self.initializer, optimizer=self.optimizer)
+        self.store.add_group(
+            self.group,
+            self.dim,
+            initializer=self.initializer,
+            optimizer=self.optimizer,
+            ttl_seconds=self.ttl_seconds,
+        )
         return get_table(self.store.storage, self.group)
 
     def build(self, input_shape: Any) -> None:
@@ -218,6 +230,7 @@ class Embedding(keras.layers.Layer):
             "optimizer": self._optimizer_config(),
             "padding_key": self.padding_key,
             "missing": self.missing,
+            "ttl_seconds": self.ttl_seconds,
         }
 
     @classmethod

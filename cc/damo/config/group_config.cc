@@ -21,6 +21,11 @@ std::string NameOf(const Parameters& parameters) {
   return name.ok() ? *name : std::string();
 }
 
+std::string TtlText(const std::optional<int64_t>& ttl_seconds) {
+  if (!ttl_seconds) return "as the store's";
+  return *ttl_seconds == GroupConfig::kNeverExpires ? "never" : std::to_string(*ttl_seconds);
+}
+
 Status CheckSameParameters(std::string_view kind, const Parameters& has, const Parameters& asked) {
   if (has == asked) return Status();
   return InvalidArgument("has ", kind, " ", has.ToJson(), ", asked for ", asked.ToJson());
@@ -35,8 +40,15 @@ Status ValidateGroup(int64_t group) {
 
 Status GroupConfig::Validate() const {
   DAMO_RETURN_IF_ERROR(ValidateGroup(group));
-  if (dim >= 1 && dim <= kMaxDim) return Status();
-  return InvalidArgument("`dim` must be in [1, ", kMaxDim, "]. Received: dim=", dim);
+  if (dim < 1 || dim > kMaxDim) {
+    return InvalidArgument("`dim` must be in [1, ", kMaxDim, "]. Received: dim=", dim);
+  }
+  return ttl_seconds && *ttl_seconds != kNeverExpires ? ValidateTtlSeconds(*ttl_seconds) : Status();
+}
+
+TimeToLive GroupConfig::RowLifetime(std::optional<int64_t> store_ttl_seconds) const {
+  if (!ttl_seconds) return TimeToLive(store_ttl_seconds);
+  return *ttl_seconds == kNeverExpires ? TimeToLive() : TimeToLive(ttl_seconds);
 }
 
 std::string GroupConfig::ToJson() const {
@@ -44,6 +56,7 @@ std::string GroupConfig::ToJson() const {
                  {"optimizer", ParametersToJson(optimizer)},
                  {"initializer", ParametersToJson(initializer)}};
   if (schedule) object["schedule"] = ParametersToJson(*schedule);
+  if (ttl_seconds) object["ttl_seconds"] = *ttl_seconds;
   return object.dump();
 }
 
@@ -59,6 +72,10 @@ StatusOr<GroupConfig> GroupConfig::FromJson(int group, std::string_view text) {
   DAMO_ASSIGN_OR_RETURN(config.initializer, ParametersMember(object, "initializer"));
   if (object.contains("schedule")) {
     DAMO_ASSIGN_OR_RETURN(config.schedule, ParametersMember(object, "schedule"));
+  }
+  if (const auto ttl = object.find("ttl_seconds"); ttl != object.end()) {
+    if (!ttl->is_number_integer()) return DataLoss("group config has a 'ttl_seconds' that is no integer");
+    config.ttl_seconds = ttl->get<int64_t>();
   }
   DAMO_RETURN_IF_ERROR(config.Validate());
   return config;
@@ -76,8 +93,11 @@ Status CheckSameConfig(const GroupConfig& has, const GroupConfig& asked) {
   DAMO_RETURN_IF_ERROR(CheckSameRows(has, asked));
   DAMO_RETURN_IF_ERROR(CheckSameParameters("optimizer", has.optimizer, asked.optimizer));
   DAMO_RETURN_IF_ERROR(CheckSameParameters("initializer", has.initializer, asked.initializer));
-  return CheckSameParameters("schedule", has.schedule.value_or(Parameters("constant")),
-                             asked.schedule.value_or(Parameters("constant")));
+  DAMO_RETURN_IF_ERROR(CheckSameParameters("schedule", has.schedule.value_or(Parameters("constant")),
+                                           asked.schedule.value_or(Parameters("constant"))));
+  if (has.ttl_seconds == asked.ttl_seconds) return Status();
+  return InvalidArgument("has ttl_seconds ", TtlText(has.ttl_seconds), ", asked for ",
+                         TtlText(asked.ttl_seconds));
 }
 
 }  // namespace damo

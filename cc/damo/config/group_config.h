@@ -11,6 +11,7 @@
 
 #include "damo/base/status.h"
 #include "damo/config/parameters.h"
+#include "damo/config/time_to_live.h"
 
 namespace damo {
 
@@ -25,7 +26,14 @@ struct GroupConfig {
   Parameters initializer;
   std::optional<Parameters> schedule;  // nullopt: the optimizer's learning rate, constant
 
-  // Checks group and dim; the parameters are checked where they are read, by the factories.
+  // Rows not updated for so many seconds read as missing; kNeverExpires: none does. nullopt: as the store says.
+  static constexpr int64_t kNeverExpires = 0;  // on disk: never renumber
+  std::optional<int64_t> ttl_seconds;
+
+  // How long rows live in a store whose own option is `store_ttl_seconds`.
+  TimeToLive RowLifetime(std::optional<int64_t> store_ttl_seconds) const;
+
+  // Checks all but the parameters, which are checked where they are read, by the factories.
   Status Validate() const;
 
   // Everything but the group number, as the manifest keeps it (docs/row_format.md).

@@ -30,12 +30,39 @@ TEST(GroupConfigTest, ValidateNamesRuleAndValue) {
   EXPECT_EQ(config.Validate().message(), "`dim` must be in [1, 65536]. Received: dim=0");
   config.dim = 65537;
   EXPECT_FALSE(config.Validate().ok());
+  config = Example();
+  config.ttl_seconds = GroupConfig::kNeverExpires;
+  EXPECT_TRUE(config.Validate().ok());
+  config.ttl_seconds = -1;
+  EXPECT_EQ(config.Validate().message(),
+            "ttl_seconds must be > 0 and <= 9223372036854775. Received: ttl_seconds=-1");
+}
+
+TEST(GroupConfigTest, RowsLiveAsTheGroupSaysElseAsTheStoreSays) {
+  GroupConfig config = Example();
+  EXPECT_TRUE(config.RowLifetime(std::nullopt).is_forever());
+  EXPECT_TRUE(config.RowLifetime(10).Expired(1'000, 11'000));
+  config.ttl_seconds = 20;
+  for (const std::optional<int64_t> of_store : {std::optional<int64_t>(), std::optional<int64_t>(10)}) {
+    EXPECT_FALSE(config.RowLifetime(of_store).Expired(1'000, 20'999));
+    EXPECT_TRUE(config.RowLifetime(of_store).Expired(1'000, 21'000));
+    EXPECT_EQ(config.RowLifetime(of_store).LastExpired(21'000), 1'000);
+  }
+  config.ttl_seconds = GroupConfig::kNeverExpires;
+  EXPECT_TRUE(config.RowLifetime(10).is_forever());
+  EXPECT_FALSE(config.RowLifetime(10).Expired(0, int64_t{1} << 62));
+  EXPECT_LT(config.RowLifetime(10).LastExpired(int64_t{1} << 62), 0);
 }
 
 // On disk: a store of today must be read by every later release.
 TEST(GroupConfigTest, GoldenJson) {
   EXPECT_EQ(Example().ToJson(),
             R"({"dim":16,"initializer":{"name":"zeros"},"optimizer":{"gamma":0.001,"name":"adam"}})");
+  GroupConfig config = Example();
+  config.ttl_seconds = 3600;
+  EXPECT_EQ(
+      config.ToJson(),
+      R"({"dim":16,"initializer":{"name":"zeros"},"optimizer":{"gamma":0.001,"name":"adam"},"ttl_seconds":3600})");
 }
 
 TEST(GroupConfigTest, JsonReadsBack) {
@@ -43,6 +70,7 @@ TEST(GroupConfigTest, JsonReadsBack) {
   config.schedule = Parameters("exponential_decay");
   config.schedule->Insert("decay_steps", 100.0);
   config.schedule->Insert("staircase", true);
+  config.ttl_seconds = GroupConfig::kNeverExpires;
   const StatusOr<GroupConfig> read = GroupConfig::FromJson(3, config.ToJson());
   ASSERT_TRUE(read.ok()) << read.status().ToString();
   EXPECT_EQ(read->group, 3);
@@ -54,6 +82,8 @@ TEST(GroupConfigTest, DamagedJsonIsAnError) {
        {"", "[]", "{", "{}", R"({"dim":16})", R"({"dim":"x","optimizer":{},"initializer":{}})",
         R"({"dim":1.5,"optimizer":{},"initializer":{}})",
         R"({"dim":16,"optimizer":[],"initializer":{"name":"zeros"}})",
+        R"({"dim":16,"optimizer":{},"initializer":{},"ttl_seconds":1.5})",
+        R"({"dim":16,"optimizer":{},"initializer":{},"ttl_seconds":-1})",
         R"({"dim":-1,"optimizer":{},"initializer":{}})"}) {
     EXPECT_FALSE(GroupConfig::FromJson(0, text).ok()) << text;
   }
@@ -78,6 +108,13 @@ TEST(GroupConfigTest, DifferencesAreNamedWithBothValues) {
   asked.schedule = Parameters("cosine_decay");
   EXPECT_EQ(CheckSameConfig(Example(), asked).message(),
             R"(has schedule {"name":"constant"}, asked for {"name":"cosine_decay"})");
+  asked = Example();
+  asked.ttl_seconds = 60;
+  EXPECT_TRUE(CheckSameRows(Example(), asked).ok());
+  EXPECT_EQ(CheckSameConfig(Example(), asked).message(), "has ttl_seconds as the store's, asked for 60");
+  GroupConfig never = Example();
+  never.ttl_seconds = GroupConfig::kNeverExpires;
+  EXPECT_EQ(CheckSameConfig(asked, never).message(), "has ttl_seconds 60, asked for never");
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 #include "damo/config/store_options.h"
 
 #include <algorithm>
-#include <limits>
+
+#include "damo/config/time_to_live.h"
 
 namespace damo {
 
@@ -26,12 +27,7 @@ StatusOr<Durability> ParseDurability(std::string_view name) {
 }
 
 Status StoreOptions::Validate() const {
-  // Row times are milliseconds in int64.
-  constexpr int64_t kMaxTtlSeconds = std::numeric_limits<int64_t>::max() / 1000;
-  if (ttl_seconds && (*ttl_seconds <= 0 || *ttl_seconds > kMaxTtlSeconds)) {
-    return InvalidArgument("ttl_seconds must be > 0 and <= ", kMaxTtlSeconds,
-                           ". Received: ttl_seconds=", *ttl_seconds);
-  }
+  if (ttl_seconds) DAMO_RETURN_IF_ERROR(ValidateTtlSeconds(*ttl_seconds));
   if (memory_budget && *memory_budget < kMinMemoryBudget) {
     return InvalidArgument("memory_budget must be >= ", kMinMemoryBudget,
                            " bytes. Received: memory_budget=", *memory_budget);

@@ -27,7 +27,8 @@ StatusOr<Durability> ParseDurability(std::string_view name);
 // Where a member is optional, nullopt makes no demand: a store that stands keeps its value, one that is
 // already open in this process is shared whatever its value, and a new one takes the default.
 struct StoreOptions {
-  // Rows not updated for this long read as missing. Must be > 0. Default: rows never expire.
+  // Rows not updated for this long read as missing, in groups that say nothing else. Must be > 0. Default: they
+  // never expire. It is of this opening: the next one may ask for another, or for none.
   std::optional<int64_t> ttl_seconds;
 
   // Bytes of memory for row cache, block cache and memtables together, however large the table grows; indexes

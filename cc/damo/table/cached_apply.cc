@@ -299,7 +299,7 @@ Status CachedTable::SetNextNumbers(const Storage& storage, Span<const uint64_t> 
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   const size_t stride = ApplyRowBytes(dim());
   const auto set = [&](size_t i, int64_t update_num, int64_t update_time) {
-    StoreLittleEndian(NextUpdateNumber(update_num, update_time, session(), now_millis),
+    StoreLittleEndian(NextUpdateNumber(update_num, update_time, recipe->lifetime, now_millis),
                       rows.data() + i * stride + sizeof(uint64_t));
   };
   std::vector<uint64_t> uncached;

@@ -140,7 +140,7 @@ StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now
     for (int i = 0; i < cache_->num_shards(); ++i) {
       const RowShard& shard = cache_->shard(i);
       for (const RowShard::DirtyRow& dirty : shard.dirty_rows()) {
-        newer[dirty.key] = !session().Expired(shard.row(dirty.slot)->update_time, now_millis);
+        newer[dirty.key] = !recipe->lifetime.Expired(shard.row(dirty.slot)->update_time, now_millis);
       }
     }
   }
@@ -149,7 +149,7 @@ StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now
   const auto count = [&](uint64_t key, std::string_view row) -> Status {
     if (newer.count(key) != 0) return Status();
     DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe->layout, group_byte(), key));
-    num_live += session().Expired(header.update_time, now_millis) ? 0 : 1;
+    num_live += recipe->lifetime.Expired(header.update_time, now_millis) ? 0 : 1;
     return Status();
   };
   DAMO_RETURN_IF_ERROR(storage.Scan(group_byte(), count));

@@ -54,6 +54,7 @@ class InterruptingClock final : public Clock {
 class CachedTableTest : public testing::Test {
  protected:
   void Make(const TestTables::Options& options = {}, const GroupConfig& config = Config()) {
+    ttl_seconds_ = options.ttl_seconds;
     oracle_tables_.reset();
     tables_.reset();
     TestTables::Options oracle_options = options;
@@ -97,7 +98,7 @@ class CachedTableTest : public testing::Test {
   void ExpectStorageHasAll(const Keys& keys) {
     TestTables::Options options;
     options.kind = TableKind::kDirect;
-    options.ttl_seconds = table_->session().settings().ttl_seconds;
+    options.ttl_seconds = ttl_seconds_;
     TestTables stored(rows_.get(), &clock_, options);
     EXPECT_TRUE(SameTables(*stored.Add(table_->recipe()->config), *oracle_, keys));
   }
@@ -106,7 +107,7 @@ class CachedTableTest : public testing::Test {
   void ExpectRecoveryHasAll(const Keys& keys) {
     const std::unique_ptr<Storage> copy = CopyOfStorage();
     TestTables::Options options = Foreground();
-    options.ttl_seconds = table_->session().settings().ttl_seconds;
+    options.ttl_seconds = ttl_seconds_;
     TestTables recovered(copy.get(), &clock_, options);
     const EmbeddingTable* const table = recovered.Add(table_->recipe()->config);
     const StatusOr<Manifest> manifest = LoadOrCreateManifest(*copy, std::nullopt, false);
@@ -152,6 +153,7 @@ class CachedTableTest : public testing::Test {
 
   std::unique_ptr<Storage> rows_ = NewMemoryStorage();
   std::unique_ptr<Storage> oracle_rows_ = NewMemoryStorage();
+  std::optional<int64_t> ttl_seconds_;  // of the tables
   InterruptingClock clock_;
   std::mt19937_64 random_{5};
   std::unique_ptr<TestTables> oracle_tables_;
@@ -339,7 +341,7 @@ TEST_F(CachedTableTest, AnotherRecipeDropsInitialValuesOfTheOneBefore) {
   Make();
   ApplyToBoth(NewBatchOf(KeyRange(0, 10)));
   LookupToTrain(*table_, KeyRange(0, 20));
-  const auto recipe = MakeGroupRecipe(Config("ones"));
+  const auto recipe = MakeGroupRecipe(Config("ones"), std::nullopt);
   ASSERT_OK(recipe.status());
   const auto save = [] { return Status(); };
   EXPECT_FALSE(*table_->TryChangeRecipe(*recipe, save)) << "rows of the recipe before are not in the storage";
@@ -353,7 +355,7 @@ TEST_F(CachedTableTest, AnotherRecipeDropsInitialValuesOfTheOneBefore) {
 
 TEST_F(CachedTableTest, LookupUnderTheRecipeBeforeKeepsNoInitialValues) {
   Make();
-  const auto recipe = MakeGroupRecipe(Config("ones"));
+  const auto recipe = MakeGroupRecipe(Config("ones"), std::nullopt);
   ASSERT_OK(recipe.status());
   const auto save = [] { return Status(); };
   // When a lookup reads the clock it has taken the recipe.

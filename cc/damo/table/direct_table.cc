@@ -210,7 +210,7 @@ StatusOr<int64_t> DirectTable::CountLiveRows(const Storage& storage, int64_t now
   int64_t num_live = 0;
   const auto count = [&](uint64_t key, std::string_view row) -> Status {
     DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe->layout, number, key));
-    num_live += session().Expired(header.update_time, now_millis) ? 0 : 1;
+    num_live += recipe->lifetime.Expired(header.update_time, now_millis) ? 0 : 1;
     return Status();
   };
   DAMO_RETURN_IF_ERROR(storage.Scan(number, count));

@@ -82,7 +82,7 @@ StatusOr<std::optional<RowHeader>> EmbeddingTable::DecodeLiveRow(const GroupReci
                                                                  std::string_view row,
                                                                  int64_t now_millis) const {
   DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe.layout, group_, key));
-  if (!session_->Expired(header.update_time, now_millis)) return std::optional<RowHeader>(header);
+  if (!recipe.lifetime.Expired(header.update_time, now_millis)) return std::optional<RowHeader>(header);
   counters_.expired_rows += 1;
   return std::optional<RowHeader>();
 }
@@ -160,7 +160,7 @@ StatusOr<std::optional<Row>> EmbeddingTable::GetRow(uint64_t key) const {
 StatusOr<int64_t> EmbeddingTable::Size() const {
   const auto count = [&]() -> StatusOr<int64_t> {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
-    if (!session_->settings().ttl_seconds) return num_rows_.load();
+    if (recipe()->lifetime.is_forever()) return num_rows_.load();
     return CountLiveRows(*storage, NowMillis());
   };
   StatusOr<int64_t> num_rows = count();

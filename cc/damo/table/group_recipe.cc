@@ -12,7 +12,8 @@ double GroupRecipe::LearningRate(int64_t global_step) const {
   return schedule ? schedule->LearningRate(base, global_step) : base;
 }
 
-StatusOr<std::shared_ptr<const GroupRecipe>> MakeGroupRecipe(const GroupConfig& config) {
+StatusOr<std::shared_ptr<const GroupRecipe>> MakeGroupRecipe(const GroupConfig& config,
+                                                             std::optional<int64_t> store_ttl_seconds) {
   DAMO_RETURN_IF_ERROR(config.Validate());
   DAMO_ASSIGN_OR_RETURN(std::unique_ptr<const Optimizer> optimizer, MakeOptimizer(config.optimizer));
   DAMO_ASSIGN_OR_RETURN(std::unique_ptr<const Initializer> initializer, MakeInitializer(config.initializer));
@@ -27,7 +28,8 @@ StatusOr<std::shared_ptr<const GroupRecipe>> MakeGroupRecipe(const GroupConfig& 
   if (schedule) normalized.schedule = schedule->parameters();
   const RowLayout layout(config.dim, static_cast<int64_t>(optimizer->slot_names().size()));
   return std::shared_ptr<const GroupRecipe>(new GroupRecipe{
-      std::move(normalized), std::move(optimizer), std::move(initializer), std::move(schedule), layout});
+      std::move(normalized), std::move(optimizer), std::move(initializer), std::move(schedule), layout,
+                      config.RowLifetime(store_ttl_seconds)});
 }
 
 }  // namespace damo

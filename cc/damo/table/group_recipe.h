@@ -5,6 +5,7 @@
 #define DAMO_TABLE_GROUP_RECIPE_H_
 
 #include <memory>
+#include <optional>
 
 #include "damo/config/group_config.h"
 #include "damo/initializer/initializer.h"
@@ -21,13 +22,16 @@ struct GroupRecipe {
   std::unique_ptr<const Initializer> initializer;
   std::unique_ptr<const Schedule> schedule;  // null: constant
   RowLayout layout;
+  TimeToLive lifetime;  // of rows
 
   // The learning rate of the apply call that `global_step` calls came before.
   double LearningRate(int64_t global_step) const;
 };
 
+// The recipe of a group in a store whose rows live for `store_ttl_seconds` where the group says nothing else.
 // Fails if any part of `config` is invalid, naming the part, the rule and the value.
-StatusOr<std::shared_ptr<const GroupRecipe>> MakeGroupRecipe(const GroupConfig& config);
+StatusOr<std::shared_ptr<const GroupRecipe>> MakeGroupRecipe(const GroupConfig& config,
+                                                             std::optional<int64_t> store_ttl_seconds);
 
 }  // namespace damo
 

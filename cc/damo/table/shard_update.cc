@@ -53,10 +53,10 @@ void Sum(const float* gradient, float scale, float* sum, size_t dim) {
 
 }  // namespace
 
-uint64_t NextUpdateNumber(int64_t update_num, int64_t update_time, const StoreSession& session,
+uint64_t NextUpdateNumber(int64_t update_num, int64_t update_time, const TimeToLive& lifetime,
                           int64_t now_millis) {
   if (update_num == 0) return 1 | kAbsentRowFlag;
-  if (session.Expired(update_time, now_millis)) return 1;
+  if (lifetime.Expired(update_time, now_millis)) return 1;
   return static_cast<uint64_t>(update_num) + 1;
 }
 
@@ -135,7 +135,7 @@ uint32_t ShardUpdate::Place(RowShard& shard, uint8_t active_flush, const KeyPart
   StoreLittleEndian(occurrence.key, Part(row));
   if (found) {
     SetNumber(row,
-              NextUpdateNumber(cached->update_num, cached->update_time, context.session, context.now_millis));
+              NextUpdateNumber(cached->update_num, cached->update_time, context.recipe.lifetime, context.now_millis));
   } else {
     missing_.push_back(row);
   }
@@ -167,7 +167,7 @@ void ShardUpdate::GiveUpNonFinite(RowShard& shard, size_t dim) {
 }
 
 void ShardUpdate::SetLoaded(uint32_t i, int64_t update_num, int64_t update_time, const Context& context) {
-  SetNumber(i, NextUpdateNumber(update_num, update_time, context.session, context.now_millis));
+  SetNumber(i, NextUpdateNumber(update_num, update_time, context.recipe.lifetime, context.now_millis));
 }
 
 void ShardUpdate::SetRecorded(RowShard& shard, Span<const uint64_t> numbers_by_position,

@@ -29,7 +29,7 @@ struct GradientRows {
 
 // What a redo record says of the next update of a row that has had `update_num`, the last at `update_time`:
 // an expired row begins anew, one that has had none is absent.
-uint64_t NextUpdateNumber(int64_t update_num, int64_t update_time, const StoreSession& session,
+uint64_t NextUpdateNumber(int64_t update_num, int64_t update_time, const TimeToLive& lifetime,
                           int64_t now_millis);
 
 // Reusable: keeps its memory from call to call. Thread-compatible.

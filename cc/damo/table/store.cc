@@ -43,7 +43,6 @@ StatusOr<std::unique_ptr<Store>> Store::Open(std::string directory, const StoreO
 
   StoreSession::Settings settings;
   settings.directory = std::move(directory);
-  settings.ttl_seconds = options.ttl_seconds;
   settings.read_only = *options.read_only;
   settings.seed = manifest->seed;
   settings.clock = clock;
@@ -89,7 +88,7 @@ Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSyst
   }
   CachedTables cached;
   for (const auto& [group, config] : manifest.configs) {
-    StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config);
+    StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config, options_.ttl_seconds);
     if (!recipe.ok()) return recipe.status().WithContext(StrCat("group ", group));
     DAMO_ASSIGN_OR_RETURN(groups_[group].table,
                           MakeTable(std::move(*recipe), manifest.states.at(group), storage, &cached));
@@ -151,7 +150,7 @@ Status Store::Close() {
 
 StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroup(const GroupConfig& config) {
   const std::string context = StrCat("add group ", config.group, " to store '", directory(), "'");
-  StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config);
+  StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config, options_.ttl_seconds);
   if (!recipe.ok()) return recipe.status().WithContext(context);
   // Before the lock, which in a forked child may be held for ever. A closed store refuses what it has, too.
   DAMO_RETURN_IF_ERROR(session_->BeginRead().status().WithContext(context));

@@ -30,7 +30,6 @@ class StoreSession {
  public:
   struct Settings {
     std::string directory;  // canonical
-    std::optional<int64_t> ttl_seconds;
     bool read_only = false;
     uint64_t seed = 0;
     const Clock* clock = Clock::System();  // borrowed; outlives the session
@@ -79,11 +78,6 @@ class StoreSession {
   Status CheckProcess() const;
   // Whether this process opened the session, rather than inherited it through fork.
   bool owned_by_this_process() const;
-
-  // Whether a row last updated then is past its time to live at `now_millis`.
-  bool Expired(int64_t update_time, int64_t now_millis) const {
-    return settings_.ttl_seconds && now_millis - update_time >= *settings_.ttl_seconds * 1000;
-  }
 
  private:
   const Settings settings_;

@@ -130,7 +130,6 @@ class TestTables {
       : options_(options), storage_(new TroubledStorage(rows)) {
     StoreSession::Settings settings;
     settings.directory = "/rows";
-    settings.ttl_seconds = options.ttl_seconds;
     settings.clock = clock;
     session_ = std::make_shared<StoreSession>(settings, std::unique_ptr<Storage>(storage_));
     StatusOr<Manifest> manifest = LoadOrCreateManifest(*rows, std::nullopt, false);
@@ -144,7 +143,7 @@ class TestTables {
 
   // The table of `config`; its rows and its state are those of the storage.
   EmbeddingTable* Add(const GroupConfig& config) {
-    auto recipe = MakeGroupRecipe(config);
+    auto recipe = MakeGroupRecipe(config, options_.ttl_seconds);
     EXPECT_TRUE(recipe.ok()) << recipe.status().ToString();
     const std::unique_ptr<StorageBatch> batch = storage_->NewBatch();
     EXPECT_TRUE(PutGroupConfig(config, *batch).ok());

@@ -68,6 +68,8 @@ class PyStorage:
         initializer: Parameters | dict[str, _Value],
         optimizer: Parameters | dict[str, _Value],
         schedule: Parameters | dict[str, _Value] | None = None,
+        *,
+        ttl_seconds: int | Literal["never"] | None = None,
     ) -> None: ...
     def group_config(self, group: int) -> dict[str, Any]: ...
     def lookup(
@@ -131,6 +133,8 @@ class PyEmbedding:
         initializer: PyInitializer,
         dimension: int,
         group: int = 0,
+        *,
+        ttl_seconds: int | Literal["never"] | None = None,
     ) -> None: ...
     @property
     def dimension(self) -> int: ...
