@@ -2,7 +2,7 @@
 """Store: a directory of embedding rows, opened from Python."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -82,6 +82,10 @@ class Store:
             rows as of now. Default `False`.
         seed: integer in [0, 2**64): seed of initial values, fixed when the store is created. `None`: the
             store's own, whatever it is. Default 0.
+        clock: what dates rows and lets them expire, fixed when the store is created. `"system"`: the
+            machine's wall clock. `"event"`: the latest time that `advance_clock` was told, so that logs of
+            the past can be trained on as if they happened now. `None` (default): the store's own; a new
+            store's is `"system"`. Neither goes back while the store is open.
 
     Raises:
         ValueError: a setting breaks its rule or disagrees with the store; the message has both values.
@@ -100,6 +104,7 @@ class Store:
         durability: str = "wal",
         read_only: bool = False,
         seed: int | None = 0,
+        clock: str | None = None,
     ) -> None:
         check_int("ttl_seconds", ttl_seconds, 1, 1 << 63, optional=True)
         check_int("memory_budget", memory_budget, 1, 1 << 63)
@@ -107,6 +112,8 @@ class Store:
         if not isinstance(durability, str):
             raise TypeError(f"`durability` must be a str. Received: durability={durability!r}")
         check_bool("read_only", read_only)
+        if clock is not None and not isinstance(clock, str):
+            raise TypeError(f"`clock` must be a str. Received: clock={clock!r}")
         self._storage = damo.PyStorage(
             check_path("directory", directory),
             ttl_seconds,
@@ -114,6 +121,7 @@ class Store:
             durability=durability,
             read_only=read_only,
             seed=seed,
+            clock=clock,
         )
 
     @classmethod
@@ -148,7 +156,7 @@ class Store:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the store is open: ttl_seconds, memory_budget, durability, read_only, seed."""
+        """How the store is open: ttl_seconds, memory_budget, durability, read_only, seed, clock."""
         return self._storage.options
 
     @property
@@ -214,7 +222,8 @@ class Store:
               their blocks, so that `block_cache_hits` stays 0), and `block_cache_bytes`, of indexes and
               filters in memory;
             * `cache_bytes`, memory of the rows kept there; `redo_bytes`, of the redo log on disk; `flushes`,
-              times that changed rows were written out since opening;
+              times that changed rows were written out since opening; `now`, the time of the store's clock,
+              milliseconds since the Unix epoch, UTC;
             * `groups`, group number to a dict of:
 
               * its settings: `dim`, `optimizer`, `initializer`, `schedule`, `ttl_seconds`;
@@ -229,7 +238,10 @@ class Store:
         return self._storage.stats()
 
     def size(self, group: int | None = None) -> int:
-        """The number of rows of one group, or of all. With a time to live this scans the rows."""
+        """The number of rows of one group, or of all.
+
+        Where rows have a time to live, or had one since the store was created, this scans the group.
+        """
         if group is not None:
             check_int("group", group, 0, 256)
         return self._storage.size(group)
@@ -539,6 +551,49 @@ class Store:
         """
         check_int("group", group, 0, 256)
         return exchange.from_keras(self._storage, group, embedding_layer, keys, check_mode(mode))
+
+    def advance_clock(self, milliseconds: int) -> None:
+        """Tells a store with `clock="event"` the time of an event.
+
+        It is "now" from then on, for updates and for the time to live, unless a later time was told before.
+        Call it with each batch, before the batch is trained on. It survives, as a step does, with the next
+        step, `flush` or `close`.
+
+        Args:
+            milliseconds: integer in [0, 253402300800000): milliseconds since the Unix epoch, UTC.
+
+        Raises:
+            ValueError: it is out of range, as times in micro- or nanoseconds are.
+            RuntimeError: the store's clock is `"system"`; the store is open read-only.
+        """
+        check_int("milliseconds", milliseconds, 0, 253402300800000)
+        self._storage.advance_clock(int(milliseconds))
+
+    def expire(self, progress: Callable[[int, int], object] | None = None) -> int:
+        """Removes the rows that are past their time to live.
+
+        They read as missing before, too; this gives back their space. So do RocksDB's compactions, in the
+        background and when they come to it; rows that those have dropped are not counted here. Where a tenth
+        of a group's rows or more is removed, its files are written anew, else compactions give the space
+        back by and by. Works in bounded memory; training goes on beside it, and steps wait while a part
+        of 8,192 rows is removed. A removed row stays so after a crash.
+
+        Example:
+
+        >>> store.expire(progress=lambda scanned, removed: print(f"{removed} of {scanned} rows"))
+        0
+
+        Args:
+            progress: a function that is called now and then, with the number of rows looked at and the
+                number removed so far. An exception that it raises ends the work and comes out of this call;
+                what was removed stays so.
+
+        Returns:
+            The number of rows removed.
+        """
+        if progress is not None and not callable(progress):
+            raise TypeError(f"`progress` must be callable or None. Received: progress={progress!r}")
+        return self._storage.expire(progress)
 
     def flush(self) -> None:
         """Writes out the rows that are newer than on disk; returns when they survive loss of power.

@@ -146,6 +146,25 @@ def test_the_design_pages_example_runs(tmp_path):
     storage.close()
 
 
+def test_a_group_has_a_time_to_live_of_its_own(tmp_path):
+    storage = damo.PyStorage(tmp_path / "store", 1000, clock="event")
+    sgd, zeros = damo.PyOptimizer(SGD), damo.PyInitializer(ZEROS)
+    tables = [
+        damo.PyEmbedding(storage, sgd, zeros, DIM, group, ttl_seconds=ttl_seconds)
+        for group, ttl_seconds in enumerate([None, 60, "never"])
+    ]
+    for table in tables:
+        table.apply_gradients(keys_of(1), np.ones(DIM, np.float32))
+    assert [storage.group_config(group)["ttl_seconds"] for group in range(3)] == [None, 60, "never"]
+    storage.advance_clock(60_000)
+    assert [storage.size(group) for group in range(3)] == [1, 0, 1]
+    assert storage.expire() == 1
+    for bad in (0, -1, "ever"):
+        with pytest.raises(ValueError, match="ttl_seconds"):
+            damo.PyEmbedding(storage, sgd, zeros, DIM, 3, ttl_seconds=bad)
+    storage.close()
+
+
 def test_group_is_0_unless_given_and_arguments_have_names(storage):
     embedding = damo.PyEmbedding(
         storage=storage,

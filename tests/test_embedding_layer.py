@@ -597,8 +597,25 @@ ALL_SETTINGS = {
     "missing": "zeros",
     "name": "ids",
     "dtype": "mixed_bfloat16",
+    "ttl_seconds": 3600,
     "trainable": False,
 }
+
+
+def test_rows_of_a_layer_have_a_time_to_live_of_their_own(tmp_path):
+    with damo_tf.Store(tmp_path / "store", clock="event", ttl_seconds=1000) as store:
+        layers = {
+            None: embedding(store, group=0),
+            60: embedding(store, group=1, ttl_seconds=60),
+            "never": embedding(store, group=2, ttl_seconds="never"),
+        }
+        for layer in layers.values():
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(tf.constant([1])))
+            tape.gradient(loss, layer.trainable_weights)
+        for milliseconds, sizes in ((59_999, [1, 1, 1]), (60_000, [1, 0, 1]), (1_000_000, [0, 0, 1])):
+            store.advance_clock(milliseconds)
+            assert [store.size(layer.group) for layer in layers.values()] == sizes
 
 
 def test_config_round_trip(store):
@@ -608,7 +625,16 @@ def test_config_round_trip(store):
     again = keras.saving.deserialize_keras_object(config)
     assert isinstance(again, damo_tf.Embedding)
     assert again.get_config() == layer.get_config()
-    for attribute in ("dim", "group", "initializer", "optimizer", "padding_key", "missing", "name"):
+    for attribute in (
+        "dim",
+        "group",
+        "initializer",
+        "optimizer",
+        "padding_key",
+        "missing",
+        "ttl_seconds",
+        "name",
+    ):
         assert getattr(again, attribute) == getattr(layer, attribute)
     assert again.trainable is False
     assert again.compute_dtype == "bfloat16"

@@ -400,6 +400,33 @@ def test_training_that_is_killed_again_and_again_goes_on_where_it_was(tmp_path, 
         assert_rows_equal(store, oracle_after(step_of(store)))
 
 
+TRAIN_BY_EVENTS_AND_DIE = """
+storage = damo.PyStorage(sys.argv[1], 60, clock="event")
+sgd, zeros = damo.PyOptimizer({"name": "sgd"}), damo.PyInitializer({"name": "zeros"})
+embedding = damo.PyEmbedding(storage, sgd, zeros, 1)
+def train(second, *keys):
+    storage.advance_clock(1000 * second)
+    embedding.apply_gradients(np.array(keys, np.uint64), np.ones(len(keys), np.float32))
+train(0, *range(9000))
+train(30, 5, 6)
+train(60, 6)
+say(storage.expire())
+train(70, 7)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_keeps_the_time_of_events_and_what_was_expired(tmp_path):
+    status, output = run("import numpy as np\n" + TRAIN_BY_EVENTS_AND_DIE, tmp_path / "store")
+    assert (status, output) == (-signal.SIGKILL, "8998\n")
+    with damo_tf.Store(tmp_path / "store", ttl_seconds=60) as store:
+        assert store.stats()["now"] == 70_000
+        assert store.size() == 3
+        assert [store.row(0, key).update_num for key in (5, 6, 7)] == [2, 3, 1]
+        store.advance_clock(90_000)
+        assert store.expire() == 1
+
+
 def test_a_killed_first_opening_leaves_a_directory_that_opens(tmp_path):
     for _ in range(3):
         with running("say('ready')\ndamo.PyStorage(sys.argv[1])", tmp_path / "store") as process:

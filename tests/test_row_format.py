@@ -130,6 +130,31 @@ def test_the_manifest_holds_format_seed_configs_and_states(tmp_path):
     }
 
 
+def test_the_manifest_holds_time_to_live_released_groups_and_the_time_of_events(tmp_path):
+    path = tmp_path / "store"
+    with damo_tf.Store(path, clock="event", ttl_seconds=60) as store:
+        store.add_group(1, 1, initializer="zeros", optimizer="sgd", ttl_seconds=30)
+        store.add_group(2, 1, initializer="zeros", optimizer="sgd", ttl_seconds="never")
+        store.add_group(3, 1, initializer="zeros", optimizer="sgd")
+        store.apply_gradients(1, [1], [[1]])
+    with raw_store(path) as raw:
+        manifest = dict(raw.manifest.items())
+    begin = b'{"dim":1,"initializer":{"name":"zeros"},"optimizer":{"gamma":0.001,"lambda":0.0,"name":"sgd"}'
+    assert manifest[b"config/001"] == begin + b',"ttl_seconds":30}'
+    assert manifest[b"config/002"] == begin + b',"ttl_seconds":0}'
+    assert manifest[b"config/003"] == begin + b"}"
+    assert manifest[b"event_time"] == bytes(8)
+    assert not any(name.startswith(b"released/") for name in manifest)  # nothing can have expired yet
+
+    with damo_tf.Store(path) as store:
+        store.add_group(1, 1, initializer="zeros", optimizer="sgd", ttl_seconds=30)
+        store.advance_clock(0x0102030405)
+    with raw_store(path) as raw:
+        manifest = dict(raw.manifest.items())
+    assert manifest[b"event_time"] == bytes.fromhex("0504030201000000")
+    assert {n: v for n, v in manifest.items() if n.startswith(b"released/")} == {b"released/001": b"\1"}
+
+
 def test_the_manifest_keeps_a_schedule(tmp_path):
     schedule = {"name": "cosine_decay", "decay_steps": 5}
     with damo_tf.Store(tmp_path / "store") as store:
@@ -232,6 +257,8 @@ def test_a_newer_format_is_refused_and_left_alone(foreign_store):
         (b"format", b"\1\0", "manifest entry 'format' has 2 bytes, expected 4"),
         (b"seed", b"\1", "manifest entry 'seed' has 1 bytes, expected 8"),
         (b"seed", None, "manifest entry 'seed' is missing"),
+        (b"event_time", b"\1", "manifest entry 'event_time' has 1 bytes, expected 8"),
+        (b"event_time", b"\xff" * 8, "manifest entry 'event_time' is -1, expected >= 0"),
         (b"state/009", b"\1" * 8, "manifest entry 'state/009' has 8 bytes, expected 16"),
         (b"config/009", b"{", "manifest entry 'config/009': group config is not a JSON object: {"),
         (b"config/009", b'{"dim":2}', "manifest entry 'config/009': group config has no member 'optimizer'"),

@@ -70,8 +70,15 @@ def test_options_are_those_asked_for_and_defaults(tmp_path):
             "durability": "wal",
             "read_only": False,
             "seed": 0,
+            "clock": "system",
         }
-    asked = {"ttl_seconds": 60, "memory_budget": 4 << 20, "durability": "sync", "seed": 2**64 - 1}
+    asked = {
+        "ttl_seconds": 60,
+        "memory_budget": 4 << 20,
+        "durability": "sync",
+        "seed": 2**64 - 1,
+        "clock": "event",
+    }
     with damo_tf.Store(tmp_path / "asked", **asked) as store:
         assert store.options == {**asked, "read_only": False}
 
@@ -193,6 +200,7 @@ def test_a_relative_path_means_the_directory_of_the_time_of_opening(tmp_path, mo
         ("durability", "wal", "sync", "durability=wal, asked for durability=sync"),
         ("read_only", False, True, "read_only=false, asked for read_only=true"),
         ("seed", 3, 4, "seed=3, asked for seed=4"),
+        ("clock", "event", "system", "clock=event, asked for clock=system"),
     ],
 )
 def test_an_open_store_is_not_shared_with_other_settings(tmp_path, setting, has, asked, message):
@@ -205,7 +213,13 @@ def test_an_open_store_is_not_shared_with_other_settings(tmp_path, setting, has,
 
 
 def test_attach_takes_an_open_store_as_it_is(tmp_path):
-    settings = {"ttl_seconds": 60, "memory_budget": 4 << 20, "durability": "checkpoint", "seed": 5}
+    settings = {
+        "ttl_seconds": 60,
+        "memory_budget": 4 << 20,
+        "durability": "checkpoint",
+        "seed": 5,
+        "clock": "event",
+    }
     with damo_tf.Store(tmp_path / "store", **settings) as store:
         assert damo_tf.Store.attach(tmp_path / "store").options == {**settings, "read_only": False}
     assert store.closed
@@ -498,6 +512,7 @@ def test_size_and_stats_count_exactly(store):
             },
             "initializer": {"name": "random_uniform", "min": -1.0, "max": 1.0},
             "schedule": None,
+            "ttl_seconds": None,
             "rows": 3,
             "bytes": 3 * (9 + 32 + 3 * 4 * 4),  # key, header, weights and two slots
             "step": 3,
@@ -518,6 +533,7 @@ def test_size_and_stats_count_exactly(store):
             "optimizer": {"name": "sgd", "gamma": 1e-3, "lambda": 0.0},
             "initializer": {"name": "random_uniform", "min": -1.0, "max": 1.0},
             "schedule": None,
+            "ttl_seconds": None,
             "rows": 1,
             "bytes": 9 + 32 + 4,
             "step": 1,
@@ -545,6 +561,7 @@ def test_size_and_stats_count_exactly(store):
         "cache_bytes",
         "redo_bytes",
         "flushes",
+        "now",
         "groups",
     }
     assert (store.size(0), store.size(7), store.size()) == (3, 1, 4)
@@ -712,6 +729,177 @@ def test_an_update_refreshes_the_time_to_live(aged_store):
         assert store.row(0, 2).update_num == 2
 
 
+@pytest.mark.parametrize("of_store", [None, 10 * TTL_SECONDS - 60, 10**9])
+def test_a_group_has_a_time_to_live_of_its_own(aged_store, of_store):
+    with damo_tf.Store(aged_store, ttl_seconds=of_store) as store:
+        store.add_group(0, DIM, optimizer="adam", ttl_seconds=TTL_SECONDS)
+        assert store.stats()["groups"][0]["ttl_seconds"] == TTL_SECONDS
+        assert store.size() == 1
+        assert store.row(0, 2) is None
+    with damo_tf.Store(aged_store, ttl_seconds=of_store) as store:
+        assert store.size() == 1  # kept with the store
+        store.add_group(0, DIM, optimizer="adam", ttl_seconds="never")
+        assert store.stats()["groups"][0]["ttl_seconds"] == "never"
+        assert store.size() == 3
+
+
+def test_a_lowered_time_to_live_applies_to_rows_that_stand(aged_store):
+    for ttl_seconds, size in ((20 * TTL_SECONDS, 3), (5 * TTL_SECONDS, 2), (TTL_SECONDS, 1)):
+        with damo_tf.Store(aged_store) as store:
+            store.add_group(0, DIM, optimizer="adam", ttl_seconds=ttl_seconds)
+            assert store.size() == size
+
+
+def test_a_time_to_live_of_a_group_that_disagrees_is_refused_with_both_values(aged_store):
+    with damo_tf.Store(aged_store) as store:
+        store.add_group(0, DIM, optimizer="adam", ttl_seconds=60)
+        text = message_of(ValueError, lambda: store.add_group(0, DIM, optimizer="adam", ttl_seconds="never"))
+        assert "has ttl_seconds 60, asked for never" in text
+
+
+@pytest.mark.parametrize(
+    ("ttl_seconds", "exception", "message"),
+    [
+        (
+            0,
+            ValueError,
+            "`ttl_seconds` must be an integer in [1, 9223372036854775808). Received: ttl_seconds=0",
+        ),
+        (1.5, TypeError, "ttl_seconds=1.5 of <class 'float'>"),
+        (
+            "ever",
+            ValueError,
+            "`ttl_seconds` must be an integer > 0, 'never' or None. Received: ttl_seconds='ever'",
+        ),
+        (
+            2**62,
+            ValueError,
+            "ttl_seconds must be > 0 and <= 9223372036854775. Received: ttl_seconds=46116860",
+        ),
+    ],
+)
+def test_a_bad_time_to_live_of_a_group_is_refused(store, ttl_seconds, exception, message):
+    assert message in message_of(exception, lambda: store.add_group(0, DIM, ttl_seconds=ttl_seconds))
+
+
+# ---- Removing expired rows ----
+
+
+@pytest.fixture
+def event_store(tmp_path):
+    """A store whose time is told; its rows live for 60 seconds."""
+    with damo_tf.Store(tmp_path / "events", ttl_seconds=60, clock="event") as store:
+        add_sgd(store)
+        yield store
+
+
+def test_expire_removes_expired_rows(event_store):
+    store = event_store
+    store.advance_clock(1_000)
+    store.apply_gradients(0, [1, 2, 3], np.ones((3, DIM)))
+    store.flush()
+    store.advance_clock(50_000)
+    store.apply_gradients(0, [3], ONES)
+    assert store.expire() == 0
+    store.advance_clock(61_000)
+    assert store.expire() == 2
+    assert store.expire() == 0
+    assert store.size() == store.size(0) == 1
+    assert store.row(0, 1) is None
+    assert store.row(0, 3).update_num == 2
+    store.close()
+    with raw_store(Path(store.directory)) as raw:
+        assert list(raw.rows.keys()) == [row_key(0, 3)]
+
+
+def test_expire_tells_how_far_it_is(event_store):
+    store = event_store
+    store.apply_gradients(0, np.arange(20_000), np.ones((20_000, DIM)))
+    store.advance_clock(60_000)
+    calls = []
+    assert store.expire(progress=lambda scanned, removed: calls.append((scanned, removed))) == 20_000
+    assert calls == sorted(calls)
+    assert len(calls) > 1
+    assert calls[-1] == (20_000, 20_000)
+
+
+def test_an_exception_in_the_progress_callback_ends_expire(event_store):
+    store = event_store
+    store.apply_gradients(0, np.arange(20_000), np.ones((20_000, DIM)))
+    store.advance_clock(60_000)
+
+    class StopError(Exception):
+        pass
+
+    seen = []
+
+    def stop(scanned, removed):
+        seen.append(removed)
+        raise StopError("enough")
+
+    with pytest.raises(StopError, match=r"^enough$"):
+        store.expire(stop)
+    assert store.expire() == 20_000 - seen[0]
+    store.apply_gradients(0, [1], ONES)
+    assert store.size() == 1
+
+
+def test_expire_leaves_groups_without_a_time_to_live_alone(aged_store):
+    with damo_tf.Store(aged_store) as store:
+        assert store.expire() == 0
+        assert store.size() == 3
+    with damo_tf.Store(aged_store, ttl_seconds=TTL_SECONDS) as store:
+        assert store.expire() == 2
+    with damo_tf.Store(aged_store) as store:
+        assert store.size() == 1
+
+
+def test_progress_must_be_callable(store):
+    assert message_of(TypeError, lambda: store.expire(progress=3)) == (
+        "`progress` must be callable or None. Received: progress=3"
+    )
+
+
+# ---- The clock of events ----
+
+
+def test_events_date_rows_and_let_them_expire(event_store):
+    store = event_store
+    assert store.stats()["now"] == 0
+    store.advance_clock(5_000)
+    store.apply_gradients(0, [1], ONES)
+    assert store.row(0, 1).update_time == 5_000
+    store.advance_clock(64_999)
+    store.advance_clock(3_000)  # late: changes nothing
+    assert store.stats()["now"] == 64_999
+    assert store.size() == 1
+    store.advance_clock(65_000)
+    assert store.size() == 0
+    np.testing.assert_array_equal(store.lookup(0, [1]), np.zeros((1, DIM)))
+
+
+def test_the_clock_is_the_stores_own_when_reopening(tmp_path):
+    with damo_tf.Store(tmp_path / "store", clock="event") as store:
+        store.advance_clock(7_000)
+    with damo_tf.Store(tmp_path / "store") as store:
+        assert store.options["clock"] == "event"
+        assert store.stats()["now"] == 7_000
+    text = message_of(ValueError, lambda: damo_tf.Store(tmp_path / "store", clock="system"))
+    assert text == (f"open store '{tmp_path / 'store'}': has clock 'event', asked for 'system'")
+
+
+def test_the_systems_clock_is_not_told_the_time(store):
+    assert "the clock of the store is 'system'" in message_of(RuntimeError, lambda: store.advance_clock(1))
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 253402300800000, 1.5])
+def test_a_time_that_cannot_be_is_refused(event_store, milliseconds):
+    exception = TypeError if isinstance(milliseconds, float) else ValueError
+    assert f"Received: milliseconds={milliseconds}" in message_of(
+        exception, lambda: event_store.advance_clock(milliseconds)
+    )
+
+
 # ---- Read-only ----
 
 
@@ -841,6 +1029,8 @@ KEY_RULE = "must be an integer in [-9223372036854775808, 18446744073709551616)"
         ({"durability": "none"}, ValueError, "unknown durability 'none'; known: 'wal', 'sync', 'checkpoint'"),
         ({"durability": 1}, TypeError, "`durability` must be a str. Received: durability=1"),
         ({"read_only": 1}, TypeError, "`read_only` must be a bool. Received: read_only=1"),
+        ({"clock": "wall"}, ValueError, "unknown clock 'wall'; known: 'system', 'event'"),
+        ({"clock": 1}, TypeError, "`clock` must be a str. Received: clock=1"),
         (
             {"seed": -1},
             ValueError,

@@ -59,7 +59,7 @@ class CountingStorage final : public Storage {
     num_keys_read += static_cast<int64_t>(keys.size());
     return target_->MultiGet(group, keys, visit);
   }
-  Status Scan(uint8_t group, const ScanVisitor& visit) const override { return target_->Scan(group, visit); }
+  StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override { return target_->NewSnapshot(); }
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     return target_->GetManifest(name);
   }
@@ -67,6 +67,9 @@ class CountingStorage final : public Storage {
   Status Write(StorageBatch& batch) override { return target_->Write(batch); }
   StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() override { return target_->NewSortedBatch(); }
   Status Flush() override { return target_->Flush(); }
+  void ReleaseRows(uint8_t group, int64_t update_time) override { target_->ReleaseRows(group, update_time); }
+  Status RevokeReleases() override { return target_->RevokeReleases(); }
+  Status Compact(uint8_t group) override { return target_->Compact(group); }
   StatusOr<StorageStats> Stats() const override { return target_->Stats(); }
   Status Close() override { return target_->Close(); }
 

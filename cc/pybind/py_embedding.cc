@@ -67,7 +67,8 @@ void DefineEmbedding(py::module_& module) {
       "    initializer: a PyInitializer.\n"
       "    dimension: weights per row, 1 to 65536.\n"
       "    group: 0 to 255. Two PyEmbedding of one group share its rows.\n"
-      "    ttl_seconds: int > 0: rows not updated for so long read as missing; \"never\": none does; None: as\n"
+      "    ttl_seconds: int > 0: rows not updated for so long read as missing; \"never\": none does; None: "
+      "as\n"
       "        the store has it.\n\n"
       "Raises:\n"
       "    ValueError: an argument breaks its rule, or the group stands with other settings.")

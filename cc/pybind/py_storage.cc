@@ -12,6 +12,7 @@
 #include "pybind/gil_release.h"
 #include "pybind/py_arrays.h"
 #include "pybind/py_parameters.h"
+#include "pybind/py_progress.h"
 #include "pybind/py_status.h"
 #include "pybind/py_transfer.h"
 
@@ -29,7 +30,7 @@ MissingRow MissingArgument(const std::string& missing) {
 PyStorage OpenStorage(const std::filesystem::path& directory, std::optional<int64_t> ttl_seconds,
                       std::optional<int64_t> memory_budget, const std::optional<std::string>& durability,
                       std::optional<bool> read_only, std::optional<uint64_t> seed, bool create_if_missing,
-                      std::optional<bool> row_cache) {
+                      std::optional<bool> row_cache, const std::optional<std::string>& clock) {
   StoreOptions options;
   options.ttl_seconds = ttl_seconds;
   options.memory_budget = memory_budget;
@@ -38,6 +39,7 @@ PyStorage OpenStorage(const std::filesystem::path& directory, std::optional<int6
   options.seed = seed;
   options.create_if_missing = create_if_missing;
   options.row_cache = row_cache;
+  if (clock) options.clock = ValueOrThrow(ParseClock(*clock));
   return PyStorage(directory.string(), options);
 }
 
@@ -110,6 +112,7 @@ py::dict Stats(const PyStorage& self) {
   dict["cache_bytes"] = stats.cache_bytes;
   dict["redo_bytes"] = stats.redo_bytes;
   dict["flushes"] = stats.num_flushes;
+  dict["now"] = self.store()->NowMillis();
   dict["groups"] = groups;
   return dict;
 }
@@ -122,6 +125,7 @@ py::dict Options(const PyStorage& self) {
   dict["durability"] = std::string(DurabilityName(*options.durability));
   dict["read_only"] = options.read_only;
   dict["seed"] = options.seed;
+  dict["clock"] = std::string(ClockName(*options.clock));
   return dict;
 }
 
@@ -178,6 +182,26 @@ void ApplyGradients(const PyStorage& self, int64_t group, const py::object& keys
   options.padding_key = padding_key;
   options.learning_rate = learning_rate;
   ApplyArrays(*TableOf(self, group), keys, gradients, options);
+}
+
+void AdvanceClock(const PyStorage& self, int64_t milliseconds) {
+  const Status status = [&] {
+    const GilRelease gil_release;
+    return self.store()->AdvanceClock(milliseconds);
+  }();
+  ThrowIfError(status);
+}
+
+int64_t Expire(const PyStorage& self, const py::object& progress) {
+  PyProgress py_progress(progress);
+  StatusOr<int64_t> num_removed = [&] {
+    const GilRelease gil_release;
+    return self.store()->Expire([&](const Store::ExpireProgress& done) {
+      return py_progress.Report(done.rows_scanned, done.rows_removed);
+    });
+  }();
+  py_progress.Rethrow();
+  return ValueOrThrow(std::move(num_removed));
 }
 
 // Runs a Store method that may wait for the disk, without the GIL.
@@ -242,6 +266,8 @@ Args:
     read_only: open beside a writer in another process. Default False.
     seed: seed of initial values, fixed when the store is created. Default: the store's own, else 0.
     create_if_missing: whether an absent or empty directory becomes a new store. Default True.
+    clock: "system" (default) or "event": now is the latest time that advance_clock() was told. Fixed when the
+        store is created; None: the store's own.
     row_cache: False: every call reads and writes RocksDB; slow, and simple: what tests and benchmarks compare
         the engine with. Default True.
 
@@ -313,7 +339,8 @@ void DefineStorage(py::module_& module) {
       .def(py::init(&OpenStorage), py::arg("directory"), py::arg("ttl_seconds") = py::none(), py::kw_only(),
            py::arg("memory_budget") = py::none(), py::arg("durability") = py::none(),
            py::arg("read_only") = py::none(), py::arg("seed") = py::none(),
-           py::arg("create_if_missing") = true, py::arg("row_cache") = py::none())
+           py::arg("create_if_missing") = true, py::arg("row_cache") = py::none(),
+           py::arg("clock") = py::none())
       .def_property_readonly(
           "directory", [](const PyStorage& self) { return self.store()->directory(); },
           "Canonical path of the store.")
@@ -329,7 +356,8 @@ void DefineStorage(py::module_& module) {
           [](const PyStorage& self, int64_t group) {
             return GroupConfigDict(TableOf(self, group)->recipe()->config);
           },
-          py::arg("group"), "dim, optimizer, initializer, schedule and ttl_seconds of a group, defaults filled in.")
+          py::arg("group"),
+          "dim, optimizer, initializer, schedule and ttl_seconds of a group, defaults filled in.")
       .def("lookup", &Lookup, py::arg("group"), py::arg("keys"), py::arg("weights"), py::kw_only(),
            py::arg("padding_key") = py::none(), py::arg("missing") = "initial",
            "Fills `weights`, float32 [n * dim], with the rows of `keys`, uint64 [n].")
@@ -343,6 +371,15 @@ void DefineStorage(py::module_& module) {
            "slots.")
       .def("size", &Size, py::arg("group") = py::none(), "Number of rows, of one group or of all.")
       .def("stats", &Stats, "Figures about the store and each group, as a dict.")
+      .def("advance_clock", &AdvanceClock, py::arg("milliseconds"),
+           "Tells a store with clock=\"event\" the time of an event, milliseconds since 1970, UTC: \"now\" "
+           "from then\n"
+           "on, unless a later one was told. Kept with the next apply_gradients, flush or close.")
+      .def("expire", &Expire, py::arg("progress") = py::none(),
+           "Removes the rows that are past their time to live; returns how many those were.\n\n"
+           "`progress`: called with the rows looked at and removed so far; an exception that it raises ends "
+           "the\n"
+           "work, and what was removed stays so.")
       .def("flush", &CallStore<&Store::Flush>, "Returns when everything applied so far survives power loss.")
       .def("checkpoint", &Checkpoint, py::arg("directory"),
            "Writes the store as of one moment into a new directory.")

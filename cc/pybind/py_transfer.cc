@@ -131,7 +131,7 @@ void ReadRows(const PyStorage& self, int64_t group, const py::function& visit, i
   const Status status = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSnapshot> snapshot, store->TakeSnapshot());
     DAMO_RETURN_IF_ERROR(VisitRows(
-        *store, *snapshot, table->group(), filter, store->NowMillis(),
+        *snapshot, table->group(), filter, store->NowMillis(),
         [&](const RowHeader& header, std::string_view row) { return parts.Add(header, row, gil_release); }));
     return parts.Flush(gil_release);
   }();

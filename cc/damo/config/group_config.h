@@ -26,7 +26,8 @@ struct GroupConfig {
   Parameters initializer;
   std::optional<Parameters> schedule;  // nullopt: the optimizer's learning rate, constant
 
-  // Rows not updated for so many seconds read as missing; kNeverExpires: none does. nullopt: as the store says.
+  // Rows not updated for so many seconds read as missing; kNeverExpires: none does. nullopt: as the store
+  // says.
   static constexpr int64_t kNeverExpires = 0;  // on disk: never renumber
   std::optional<int64_t> ttl_seconds;
 

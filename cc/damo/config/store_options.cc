@@ -26,6 +26,15 @@ StatusOr<Durability> ParseDurability(std::string_view name) {
   return InvalidArgument("unknown durability '", name, "'; known: 'wal', 'sync', 'checkpoint'");
 }
 
+std::string_view ClockName(ClockKind clock) { return clock == ClockKind::kEvent ? "event" : "system"; }
+
+StatusOr<ClockKind> ParseClock(std::string_view name) {
+  for (const ClockKind clock : {ClockKind::kSystem, ClockKind::kEvent}) {
+    if (ClockName(clock) == name) return clock;
+  }
+  return InvalidArgument("unknown clock '", name, "'; known: 'system', 'event'");
+}
+
 Status StoreOptions::Validate() const {
   if (ttl_seconds) DAMO_RETURN_IF_ERROR(ValidateTtlSeconds(*ttl_seconds));
   if (memory_budget && *memory_budget < kMinMemoryBudget) {
@@ -38,8 +47,8 @@ Status StoreOptions::Validate() const {
 MemoryPlan PlanMemory(int64_t memory_budget) {
   // The storage keeps indexes and filters only, about one byte for each hundred of rows on disk: its share is
   // enough for a table twenty times as large as the budget. Three sixteenths, in large budgets one, stay free
-  // for what is counted nowhere: lists of dirty rows, files being written, buffers of compactions, what malloc
-  // keeps.
+  // for what is counted nowhere: lists of dirty rows, files being written, buffers of compactions, what
+  // malloc keeps.
   constexpr int64_t kMinStorageBytes = int64_t{2} << 20;
   constexpr int64_t kFreeBytes = int64_t{64} << 20;
   const int64_t free_bytes = std::max(memory_budget / 16, std::min(memory_budget / 16 * 3, kFreeBytes));

@@ -24,11 +24,20 @@ enum class Durability {
 std::string_view DurabilityName(Durability durability);
 StatusOr<Durability> ParseDurability(std::string_view name);
 
+// What "now" is, for the rows of a store.
+enum class ClockKind {
+  kSystem,  // "system": the machine's wall clock
+  kEvent,   // "event": the latest time that Store::AdvanceClock() was told of
+};
+
+std::string_view ClockName(ClockKind clock);
+StatusOr<ClockKind> ParseClock(std::string_view name);
+
 // Where a member is optional, nullopt makes no demand: a store that stands keeps its value, one that is
 // already open in this process is shared whatever its value, and a new one takes the default.
 struct StoreOptions {
-  // Rows not updated for this long read as missing, in groups that say nothing else. Must be > 0. Default: they
-  // never expire. It is of this opening: the next one may ask for another, or for none.
+  // Rows not updated for this long read as missing, in groups that say nothing else. Must be > 0. Default:
+  // they never expire. It is of this opening: the next one may ask for another, or for none.
   std::optional<int64_t> ttl_seconds;
 
   // Bytes of memory for row cache, block cache and memtables together, however large the table grows; indexes
@@ -45,6 +54,9 @@ struct StoreOptions {
 
   // Seed of the initial values of all rows. Fixed when the store is created. Default: 0.
   std::optional<uint64_t> seed;
+
+  // By which rows are dated and expire. Fixed when the store is created. Default: kSystem.
+  std::optional<ClockKind> clock;
 
   // Whether rows are kept in memory between calls. Without, each call reads and writes the storage: slow, and
   // simple enough to be what the engine is compared with. Default: true.

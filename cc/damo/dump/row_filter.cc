@@ -2,7 +2,6 @@
 #include "damo/dump/row_filter.h"
 
 #include <cmath>
-#include <memory>
 
 namespace damo {
 namespace {
@@ -20,18 +19,16 @@ Status RowFilter::Validate() const {
   return Status();
 }
 
-Status VisitRows(const Store& store, const StoreSnapshot& snapshot, int group, const RowFilter& filter,
-                 int64_t now_millis, const FilteredRowVisitor& visit) {
-  DAMO_ASSIGN_OR_RETURN(const std::shared_ptr<EmbeddingTable> table, store.Table(group));
-  const StoreSession& session = table->session();
-  const RowLayout& layout = snapshot.groups().at(group).recipe->layout;
+Status VisitRows(const StoreSnapshot& snapshot, int group, const RowFilter& filter, int64_t now_millis,
+                 const FilteredRowVisitor& visit) {
+  const GroupRecipe& recipe = *snapshot.groups().at(group).recipe;
   const auto number = static_cast<uint8_t>(group);
   const double max_age_millis = filter.expire_days.value_or(INFINITY) * kMillisPerDay;
   return snapshot.Scan(group, [&](uint64_t key, std::string_view row) -> Status {
-    DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, layout, number, key));
+    DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe.layout, number, key));
     if (header.update_num < filter.min_count) return Status();
     if (static_cast<double>(now_millis - header.update_time) > max_age_millis) return Status();
-    if (session.Expired(header.update_time, now_millis)) return Status();
+    if (recipe.lifetime.Expired(header.update_time, now_millis)) return Status();
     return visit(header, row);
   });
 }

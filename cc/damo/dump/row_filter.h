@@ -11,7 +11,6 @@
 
 #include "damo/base/status.h"
 #include "damo/row/row_codec.h"
-#include "damo/table/store.h"
 #include "damo/table/store_snapshot.h"
 
 namespace damo {
@@ -27,10 +26,10 @@ struct RowFilter {
 // Called with a row in its stored form; the bytes are valid during the call only.
 using FilteredRowVisitor = std::function<Status(const RowHeader& header, std::string_view row)>;
 
-// Visits, in key order, the rows of a group that `filter` lets pass and that are not past the store's time to
-// live at `now_millis`. The group is one of `snapshot`, which is of `store`. Fails at a row that is damaged.
-Status VisitRows(const Store& store, const StoreSnapshot& snapshot, int group, const RowFilter& filter,
-                 int64_t now_millis, const FilteredRowVisitor& visit);
+// Visits, in key order, the rows of a group that `filter` lets pass and that are not past their time to live
+// at `now_millis`. The group is one of `snapshot`. Fails at a row that is damaged.
+Status VisitRows(const StoreSnapshot& snapshot, int group, const RowFilter& filter, int64_t now_millis,
+                 const FilteredRowVisitor& visit);
 
 }  // namespace damo
 

@@ -23,7 +23,7 @@ StatusOr<uint64_t> WriteGroup(const Store& store, const StoreSnapshot& snapshot,
     ++num_rows;
     return file.Append(row.substr(kRowHeaderBytes, weight_bytes));
   };
-  DAMO_RETURN_IF_ERROR(VisitRows(store, snapshot, group, filter, store.NowMillis(), write));
+  DAMO_RETURN_IF_ERROR(VisitRows(snapshot, group, filter, store.NowMillis(), write));
   return num_rows;
 }
 

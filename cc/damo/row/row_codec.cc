@@ -53,4 +53,13 @@ StatusOr<RowHeader> DecodeRowHeader(std::string_view row, const RowLayout& layou
   return header;
 }
 
+std::optional<int64_t> PeekUpdateTime(std::string_view row, uint8_t group, uint64_t key) {
+  if (row.size() <= kRowHeaderBytes || (row.size() - kRowHeaderBytes) % sizeof(float) != 0)
+    return std::nullopt;
+  const auto num_floats = static_cast<int64_t>((row.size() - kRowHeaderBytes) / sizeof(float));
+  const StatusOr<RowHeader> header = DecodeRowHeader(row, RowLayout(num_floats, 0), group, key);
+  if (!header.ok()) return std::nullopt;
+  return header->update_time;
+}
+
 }  // namespace damo

@@ -6,6 +6,7 @@
 #define DAMO_ROW_ROW_CODEC_H_
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "damo/base/span.h"
@@ -51,6 +52,10 @@ void EncodeRowHeader(const RowHeader& header, char* row);
 // field that is not 0, or a count or time that cannot be.
 StatusOr<RowHeader> DecodeRowHeader(std::string_view row, const RowLayout& layout, uint8_t group,
                                     uint64_t key);
+
+// When a row that was found under (group, key) was last updated; nullopt if the bytes cannot be such a row,
+// whatever its layout.
+std::optional<int64_t> PeekUpdateTime(std::string_view row, uint8_t group, uint64_t key);
 
 }  // namespace damo
 

@@ -114,5 +114,17 @@ TEST(RowCodecTest, WrongSizeIsDataLossWithBothSizes) {
   }
 }
 
+TEST(RowCodecTest, UpdateTimeIsReadWithoutTheLayoutAndOnlyFromWhatCanBeARow) {
+  const RowLayout layout(2, 1);
+  std::string row(layout.row_bytes(), '\0');
+  EncodeRowHeader({7, 5, 1234, 3}, row.data());
+  EXPECT_EQ(PeekUpdateTime(row, 7, 5), 1234);
+  EXPECT_EQ(PeekUpdateTime(row, 6, 5), std::nullopt);
+  EXPECT_EQ(PeekUpdateTime(row, 7, 4), std::nullopt);
+  EXPECT_EQ(PeekUpdateTime(std::string_view(row).substr(0, 34), 7, 5), std::nullopt);
+  EXPECT_EQ(PeekUpdateTime(std::string_view(row).substr(0, kRowHeaderBytes), 7, 5), std::nullopt);
+  EXPECT_EQ(PeekUpdateTime("", 7, 5), std::nullopt);
+}
+
 }  // namespace
 }  // namespace damo

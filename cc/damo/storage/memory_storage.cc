@@ -2,6 +2,7 @@
 #include "damo/storage/memory_storage.h"
 
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <shared_mutex>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "damo/row/key.h"
+#include "damo/row/row_codec.h"
 #include "damo/storage/row_order.h"
 
 namespace damo {
@@ -98,8 +100,8 @@ class MemorySortedBatch final : public SortedBatch {
 class MemoryCursor final : public RowCursor {
  public:
   // `rows` is borrowed.
-  MemoryCursor(const ByteMap& rows, uint8_t group)
-      : rows_(rows), group_(group), next_(rows.lower_bound(RowKey(group, 0).bytes())) {}
+  MemoryCursor(const ByteMap& rows, uint8_t group, uint64_t first_key)
+      : rows_(rows), group_(group), next_(rows.lower_bound(RowKey(group, first_key).bytes())) {}
 
   bool Next() override {
     if (next_ == rows_.end() || GroupOfRowKey(next_->first) != group_) return false;
@@ -121,8 +123,8 @@ class MemorySnapshot final : public StorageSnapshot {
  public:
   explicit MemorySnapshot(Contents contents) : contents_(std::move(contents)) {}
 
-  std::unique_ptr<RowCursor> NewCursor(uint8_t group) const override {
-    return std::make_unique<MemoryCursor>(contents_.rows, group);
+  std::unique_ptr<RowCursor> NewCursorFrom(uint8_t group, uint64_t first_key) const override {
+    return std::make_unique<MemoryCursor>(contents_.rows, group, first_key);
   }
   Status ScanManifest(const ManifestVisitor& visit) const override {
     for (const auto& [name, value] : contents_.manifest) DAMO_RETURN_IF_ERROR(visit(name, value));
@@ -173,6 +175,19 @@ class MemoryStorage final : public Storage {
   }
 
   Status Flush() override { return Status(); }
+
+  // Drops them at once, as the fastest of compactions would.
+  void ReleaseRows(uint8_t group, int64_t update_time) override {
+    std::unique_lock<std::shared_mutex> lock(mutex_);
+    for (auto it = contents_.rows.lower_bound(RowKey(group, 0).bytes());
+         it != contents_.rows.end() && GroupOfRowKey(it->first) == group;) {
+      const std::optional<int64_t> of_row = PeekUpdateTime(it->second, group, KeyOfRowKey(it->first));
+      it = of_row && *of_row <= update_time ? contents_.rows.erase(it) : std::next(it);
+    }
+  }
+
+  Status RevokeReleases() override { return Status(); }
+  Status Compact(uint8_t /*group*/) override { return Status(); }
   StatusOr<StorageStats> Stats() const override { return StorageStats(); }
   Status Close() override { return Status(); }
 

@@ -20,6 +20,7 @@
 #include "damo/storage/rocksdb_file_guard.h"
 #include "damo/storage/rocksdb_ingest_folder.h"
 #include "damo/storage/rocksdb_options.h"
+#include "damo/storage/rocksdb_released_rows.h"
 #include "damo/storage/rocksdb_write_failure.h"
 
 namespace damo {
@@ -36,6 +37,7 @@ class RocksDbDatabase {
     SharedParts parts;
     const IngestFolder* ingest_folder;
     DirectoryLock* lock;
+    std::shared_ptr<ReleasedRows> released;
   };
 
   // FailedPrecondition if another process, or another storage, has it open for writing. A failure names no

@@ -19,6 +19,7 @@
 #include "damo/storage/rocksdb_image.h"
 #include "damo/storage/rocksdb_ingest_folder.h"
 #include "damo/storage/rocksdb_options.h"
+#include "damo/storage/rocksdb_released_rows.h"
 #include "damo/storage/rocksdb_sorted_batch.h"
 #include "damo/storage/rocksdb_status.h"
 
@@ -128,9 +129,9 @@ class RocksDbCursor final : public RowCursor {
  public:
   // All are borrowed.
   RocksDbCursor(const std::string& directory, const RocksDbDatabase& database,
-                const rocksdb::Snapshot* snapshot, uint8_t group)
+                const rocksdb::Snapshot* snapshot, uint8_t group, uint64_t first_key)
       : directory_(directory),
-        first_(static_cast<char>(group)),
+        first_(group, first_key),
         limit_(static_cast<char>(group + 1)),
         limit_slice_(&limit_, 1) {
     rocksdb::ReadOptions read;
@@ -145,7 +146,7 @@ class RocksDbCursor final : public RowCursor {
     if (at_row_) {
       iterator_->Next();
     } else {
-      iterator_->Seek(rocksdb::Slice(&first_, 1));
+      iterator_->Seek(ToSlice(first_.bytes()));
     }
     at_row_ = iterator_->Valid();
     if (at_row_ && iterator_->key().size() != kRowKeyBytes) {
@@ -163,11 +164,11 @@ class RocksDbCursor final : public RowCursor {
 
  private:
   std::string Context() const {
-    return StrCat("scan store '", directory_, "': group ", int{static_cast<uint8_t>(first_)});
+    return StrCat("scan store '", directory_, "': group ", int{GroupOfRowKey(first_.bytes())});
   }
 
   const std::string& directory_;
-  const char first_;
+  const RowKey first_;
   const char limit_;
   const rocksdb::Slice limit_slice_;
   std::unique_ptr<rocksdb::Iterator> iterator_;
@@ -181,8 +182,8 @@ class RocksDbSnapshot final : public StorageSnapshot {
   RocksDbSnapshot(const std::string& directory, DatabasePointer database)
       : directory_(directory), database_(std::move(database)), snapshot_(database_->get()) {}
 
-  std::unique_ptr<RowCursor> NewCursor(uint8_t group) const override {
-    return std::make_unique<RocksDbCursor>(directory_, *database_, snapshot_.snapshot(), group);
+  std::unique_ptr<RowCursor> NewCursorFrom(uint8_t group, uint64_t first_key) const override {
+    return std::make_unique<RocksDbCursor>(directory_, *database_, snapshot_.snapshot(), group, first_key);
   }
 
   Status ScanManifest(const ManifestVisitor& visit) const override {
@@ -205,7 +206,8 @@ class RocksDbStorage final : public Storage {
  public:
   RocksDbStorage(std::string directory, const RocksDbStorageOptions& options)
       : ingest_folder_(directory, EnvOf(options)),
-        common_{std::move(directory), options, MakeSharedParts(options), &ingest_folder_, &lock_},
+        common_{std::move(directory), options, MakeSharedParts(options),
+                &ingest_folder_,      &lock_,  std::make_shared<ReleasedRows>()},
         file_options_(MakeFileOptions(common_)) {}
 
   // Called once, before anything else. A failure names no path: the caller does.
@@ -292,6 +294,34 @@ class RocksDbStorage final : public Storage {
     if (!options().read_only) return true;
     DAMO_ASSIGN_OR_RETURN(const std::string state, DatabaseState(directory()));
     return state == state_;
+  }
+
+  void ReleaseRows(uint8_t group, int64_t update_time) override {
+    common_.released->Release(group, update_time);
+  }
+
+  Status RevokeReleases() override {
+    const DatabasePointer database = Current();
+    // Compactions under way have judged by what was released; this waits for them.
+    DAMO_RETURN_IF_ERROR(
+        ToStatus((*database)->PauseBackgroundWork(), "wait for compactions of store '", directory(), "'"));
+    common_.released->Clear();
+    return ToStatus((*database)->ContinueBackgroundWork(), "go on with compactions of store '", directory(),
+                    "'");
+  }
+
+  Status Compact(uint8_t group) override {
+    DAMO_ASSIGN_OR_RETURN(const DatabasePointer database, Writable("compact"));
+    const char first = static_cast<char>(group);
+    const char limit = static_cast<char>(group + 1);
+    const rocksdb::Slice first_slice(&first, 1);
+    const rocksdb::Slice limit_slice(&limit, 1);
+    rocksdb::CompactRangeOptions compact;
+    compact.exclusive_manual_compaction = false;  // flushes bring files meanwhile, which others may compact
+    compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+    const rocksdb::Status status = (*database)->CompactRange(compact, database->rows(), &first_slice,
+                                                             group < UINT8_MAX ? &limit_slice : nullptr);
+    return ToStatus(status, "compact store '", directory(), "': group ", int{group});
   }
 
   StatusOr<StorageStats> Stats() const override {

@@ -80,18 +80,23 @@ class RowCursor {
 // Called with each value of the manifest, by name. The bytes are valid during the call only.
 using ManifestVisitor = std::function<Status(std::string_view name, std::string_view value)>;
 
-// A storage as of one moment, whatever is written meanwhile. While it stands, what it shows takes space on
-// disk. Thread-safe. It must go before the storage is closed.
+// A storage as of one moment, whatever is written meanwhile; of the rows released (ReleaseRows()) some may be
+// gone. While it stands, what it shows takes space on disk. Thread-safe. It must go before the storage is
+// closed.
 class StorageSnapshot {
  public:
   virtual ~StorageSnapshot() = default;
 
   // Before the first row of a group. The snapshot outlives it.
-  virtual std::unique_ptr<RowCursor> NewCursor(uint8_t group) const = 0;
+  std::unique_ptr<RowCursor> NewCursor(uint8_t group) const { return NewCursorFrom(group, 0); }
+  // Before the first row whose key is not below `first_key`.
+  virtual std::unique_ptr<RowCursor> NewCursorFrom(uint8_t group, uint64_t first_key) const = 0;
 
   // Visits every row of a group in key order. `visit` may call the storage.
-  Status Scan(uint8_t group, const ScanVisitor& visit) const {
-    const std::unique_ptr<RowCursor> cursor = NewCursor(group);
+  Status Scan(uint8_t group, const ScanVisitor& visit) const { return ScanFrom(group, 0, visit); }
+  // Those with keys from `first_key` on.
+  Status ScanFrom(uint8_t group, uint64_t first_key, const ScanVisitor& visit) const {
+    const std::unique_ptr<RowCursor> cursor = NewCursorFrom(group, first_key);
     while (cursor->Next()) DAMO_RETURN_IF_ERROR(visit(cursor->key(), cursor->row()));
     return cursor->status();
   }
@@ -164,6 +169,19 @@ class Storage {
 
   // Returns when all that was written before is in its final files and survives power loss.
   virtual Status Flush() = 0;
+
+  // Allows rows of a group whose last update was at `update_time` or earlier to go without a batch, at any
+  // moment from now on: nobody will read them. Of snapshots, too. An earlier time than before changes
+  // nothing. RocksDB drops them when it compacts the files they are in.
+  virtual void ReleaseRows(uint8_t group, int64_t update_time) = 0;
+
+  // Ends what ReleaseRows() has begun, for all groups: rows that are there when this returns stay. May wait
+  // for compactions under way.
+  virtual Status RevokeReleases() = 0;
+
+  // Writes the files of a group's rows anew, so that what was deleted, written over or released takes no more
+  // space. Takes as long as reading and writing the whole group; other calls go on beside it.
+  virtual Status Compact(uint8_t group) = 0;
 
   virtual StatusOr<StorageStats> Stats() const = 0;
 

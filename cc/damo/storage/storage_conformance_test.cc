@@ -21,6 +21,7 @@
 
 #include "damo/base/test_directory.h"
 #include "damo/base/test_status.h"
+#include "damo/row/row_codec.h"
 #include "damo/storage/memory_storage.h"
 #include "damo/storage/rocksdb_storage.h"
 #include "damo/storage/storage.h"
@@ -142,6 +143,51 @@ TEST_P(StorageTest, SmallestAndLargestKeysAreOrdinary) {
     Put(group, UINT64_MAX, "max");
     EXPECT_EQ(Get(group, {0, 1, UINT64_MAX - 1, UINT64_MAX}), (Rows{"zero", {}, {}, "max"}));
     EXPECT_EQ(ScanAll(group), (KeyedRows{{0, "zero"}, {UINT64_MAX, "max"}}));
+  }
+}
+
+TEST_P(StorageTest, ScanBeginsAtTheKeyAskedFor) {
+  for (const uint64_t key : {uint64_t{1}, uint64_t{5}, UINT64_MAX}) Put(4, key, std::to_string(key));
+  Put(5, 2, "of the next group");
+  const auto keys_from = [&](uint64_t first_key) {
+    std::vector<uint64_t> keys;
+    const auto snapshot = storage_->NewSnapshot();
+    EXPECT_TRUE(IsOk(snapshot.status()));
+    EXPECT_TRUE(IsOk((*snapshot)->ScanFrom(4, first_key, [&](uint64_t key, std::string_view /*row*/) {
+      keys.push_back(key);
+      return Status();
+    })));
+    return keys;
+  };
+  EXPECT_EQ(keys_from(0), (std::vector<uint64_t>{1, 5, UINT64_MAX}));
+  EXPECT_EQ(keys_from(5), (std::vector<uint64_t>{5, UINT64_MAX}));
+  EXPECT_EQ(keys_from(UINT64_MAX), (std::vector<uint64_t>{UINT64_MAX}));
+}
+
+std::string RowOf(uint8_t group, uint64_t key, int64_t update_time) {
+  std::string row(RowLayout(1, 0).row_bytes(), '\0');
+  EncodeRowHeader({group, key, update_time, 1}, row.data());
+  return row;
+}
+
+TEST_P(StorageTest, ReleasedRowsAreGoneAfterACompactionAndNoOthers) {
+  for (const uint8_t group : {uint8_t{4}, uint8_t{255}}) {
+    for (uint64_t key = 0; key < 3; ++key) Put(group, key, RowOf(group, key, 10 * static_cast<int64_t>(key)));
+    Put(group, 3, "no row");
+  }
+  const auto keys_of = [&](uint8_t group) {
+    std::vector<uint64_t> keys;
+    for (const auto& [key, row] : ScanAll(group)) keys.push_back(key);
+    return keys;
+  };
+  for (const uint8_t group : {uint8_t{255}, uint8_t{4}}) {
+    storage_->ReleaseRows(group, 10);
+    storage_->ReleaseRows(group, 5);  // changes nothing
+    ASSERT_OK(storage_->Compact(group));
+    EXPECT_EQ(keys_of(group), (std::vector<uint64_t>{2, 3}));
+    Reopen();
+    EXPECT_EQ(keys_of(group), (std::vector<uint64_t>{2, 3}));
+    EXPECT_EQ(keys_of(4).size(), group == 4 ? 2 : 4);
   }
 }
 

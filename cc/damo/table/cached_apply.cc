@@ -231,6 +231,11 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
   const std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
   const std::lock_guard<std::mutex> lock(apply_mutex_);
   DAMO_RETURN_IF_ERROR(CheckMayApply());
+  // Without redo records what came before survives by this flush only. It comes before the call has a time:
+  // rows that expire until it ends are released.
+  if (shared_.durability == Durability::kCheckpoint) {
+    DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
+  }
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   ApplyRecordHeader header;
   DAMO_ASSIGN_OR_RETURN(header.learning_rate, NextLearningRate(*recipe, options));
@@ -241,10 +246,6 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
   int64_t num_skipped = 0;
   DAMO_ASSIGN_OR_RETURN(const std::string bytes,
                         MakeRecord(storage, keys, gradients, options, header, &num_skipped));
-  // Without redo records what came before survives by this flush only.
-  if (shared_.durability == Durability::kCheckpoint) {
-    DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
-  }
   const std::string_view piece = bytes;
   DAMO_ASSIGN_OR_RETURN(const uint64_t lsn, shared_.log->Append(Span<const std::string_view>(&piece, 1)));
   DAMO_ASSIGN_OR_RETURN(const ApplyRecord record, ApplyRecord::Decode(bytes));
@@ -335,7 +336,7 @@ Status CachedTable::SetNextNumbers(const Storage& storage, Span<const uint64_t> 
 // flush mutex.
 StatusOr<ApplyResult> CachedTable::ApplyRecorded(Storage& storage, uint64_t lsn, const ApplyRecord& record,
                                                  Executor& executor) {
-  open_lsn_ = lsn;
+  open_record_ = {lsn, record.header().time_millis};
   ApplyResult result;
   const Status status = ApplyParts(storage, record, executor, &result);
   if (!status.ok()) {
@@ -343,7 +344,7 @@ StatusOr<ApplyResult> CachedTable::ApplyRecorded(Storage& storage, uint64_t lsn,
                                  "); nothing is lost: close the store and open it again");
     return status;
   }
-  open_lsn_.reset();
+  open_record_.reset();
   set_state({state().step + 1, state().num_rows + result.num_inserted});
   return result;
 }
@@ -417,6 +418,7 @@ Status CachedTable::Replay(Storage& storage, uint64_t lsn, const ApplyRecord& re
   if (shared_.write_back != nullptr) flush_lock = shared_.write_back->LockFlush();
   const std::lock_guard<std::mutex> lock(apply_mutex_);
   const ApplyRecordHeader& header = record.header();
+  NoteEventTime(header.time_millis);
   if (header.step < state().step) return Status();  // in the rows since the last flush
   if (header.step > state().step || header.dim != dim()) {
     return DataLoss("redo record ", lsn, " of group ", group(), " has step ", header.step, " and dim ",

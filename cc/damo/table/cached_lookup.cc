@@ -180,7 +180,8 @@ CachedRow* CachedTable::FindRow(uint64_t key, uint64_t hash) const {
 
 void CachedTable::CopyHit(const CachedRow& cached, const LookupCall& call, float* weights) const {
   const bool absent = cached.update_num == 0;
-  const bool expired = !absent && call.moment.recipe.lifetime.Expired(cached.update_time, call.moment.now_millis);
+  const bool expired =
+      !absent && call.moment.recipe.lifetime.Expired(cached.update_time, call.moment.now_millis);
   if (!absent && !expired) return CopyFloats(cached.floats(), dim(), weights);
   atomic_counters().missing_keys += 1;
   atomic_counters().expired_rows += expired ? 1 : 0;

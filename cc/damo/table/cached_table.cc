@@ -81,7 +81,7 @@ void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
 Status CachedTable::ForgetAll(const Storage& /*storage*/) {
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->DropAllRows();
-  open_lsn_.reset();
+  open_record_.reset();
   broken_ = Status();
   flushed_step_ = state().step;
   return Status();
@@ -131,11 +131,13 @@ void CachedTable::CopyStoredForm(const CachedRow& cached, size_t row_bytes, char
 
 StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now_millis) const {
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
-  // While no flush runs the storage and the list of dirty rows together are the table.
-  std::unique_lock<std::mutex> flush_lock;
-  if (shared_.write_back != nullptr) flush_lock = shared_.write_back->LockFlush();
   std::unordered_map<uint64_t, bool> newer;  // key -> not expired
+  std::unique_ptr<StorageSnapshot> snapshot;
   {
+    // While no flush runs the storage and the list of dirty rows together are the table.
+    std::unique_lock<std::mutex> flush_lock;
+    if (shared_.write_back != nullptr) flush_lock = shared_.write_back->LockFlush();
+    DAMO_ASSIGN_OR_RETURN(snapshot, storage.NewSnapshot());
     const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
     for (int i = 0; i < cache_->num_shards(); ++i) {
       const RowShard& shard = cache_->shard(i);
@@ -152,7 +154,7 @@ StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now
     num_live += recipe->lifetime.Expired(header.update_time, now_millis) ? 0 : 1;
     return Status();
   };
-  DAMO_RETURN_IF_ERROR(storage.Scan(group_byte(), count));
+  DAMO_RETURN_IF_ERROR(snapshot->Scan(group_byte(), count));
   return num_live;
 }
 
@@ -160,7 +162,9 @@ StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now
 WriteBackSource::Snapshot CachedTable::BeginFlush(uint8_t flush_number) {
   Snapshot snapshot;
   snapshot.state = state();
-  snapshot.redo_lsn = open_lsn_ ? *open_lsn_ : shared_.log->next_lsn();
+  snapshot.redo_lsn = open_record_ ? open_record_->lsn : shared_.log->next_lsn();
+  // Records to come are not of an earlier time: the clock does not go back.
+  snapshot.release_time = ReleaseTime(open_record_ ? open_record_->time_millis : NowMillis());
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   size_t num_rows = 0;
   for (int i = 0; i < cache_->num_shards(); ++i) num_rows += cache_->shard(i).dirty_rows().size();
@@ -199,6 +203,7 @@ void CachedTable::EndFlush(const Snapshot& snapshot, uint8_t /*flush_number*/, b
   cache_->EndFlush();
   if (in_storage) {
     flushed_step_ = snapshot.state.step;
+    if (snapshot.release_time) set_rows_released(true);
     return;
   }
   for (size_t i = 0; i < snapshot.dirty_rows.size(); ++i) {

@@ -139,7 +139,11 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   KeyPartition partition_;
   std::vector<ShardUpdate> updates_;  // of each shard
   // The record of a call that is being applied in parts: until it is done its rows are not all in the cache.
-  std::optional<uint64_t> open_lsn_;
+  struct OpenRecord {
+    uint64_t lsn;
+    int64_t time_millis;
+  };
+  std::optional<OpenRecord> open_record_;
   Status broken_;                   // why nothing can be applied any more
   std::set<uint64_t> replay_gaps_;  // keys whose rows lack an update, unless a later record begins them anew
 

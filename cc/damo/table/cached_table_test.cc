@@ -135,6 +135,21 @@ class CachedTableTest : public testing::Test {
     return copy;
   }
 
+  // Applies a batch to a table, and returns it for another one.
+  static const Batch& CopyTo(EmbeddingTable& table, const Batch& batch) {
+    Apply(table, batch);
+    return batch;
+  }
+
+  int64_t NumStored() const {
+    int64_t num_rows = 0;
+    EXPECT_TRUE(IsOk(rows_->Scan(kGroup, [&](uint64_t /*key*/, std::string_view /*row*/) {
+      ++num_rows;
+      return Status();
+    })));
+    return num_rows;
+  }
+
   // Fills the cache with other rows, so that every clean one goes.
   void PushOut() {
     for (uint64_t i = 0; i < 16; ++i) LookupToTrain(*table_, KeyRange(1'000'000 + 200 * i, 200));
@@ -545,6 +560,89 @@ TEST_F(CachedTableTest, RowsBornAgainDuringAFlushAreRecovered) {
   tables_->storage().before_sorted_row = nullptr;
   EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
   ExpectRecoveryHasAll(keys);
+}
+
+// ---- rows that are released when they have expired ----
+
+// The storage drops what is released at once, so a record that still needed it would find a gap.
+TEST_F(CachedTableTest, NoRecordNeedsARowThatWasReleased) {
+  TestTables::Options options = Small();
+  options.ttl_seconds = 10;
+  Make(options);
+  const Keys keys = KeyRange(0, 300);
+  // Between a flush's beginning and its end rows are updated, expire, and begin anew.
+  tables_->storage().before_sorted_row = [&](uint64_t /*key*/) {
+    if (random_() % 50 != 0) return Status();
+    Meanwhile([&] {
+      clock_.now_millis += static_cast<int64_t>(random_() % 7'000);
+      Apply(*table_, CopyTo(*oracle_, NewBatch(40, keys.size())));
+    });
+    return Status();
+  };
+  for (int round = 0; round < 60; ++round) {
+    SCOPED_TRACE(round);
+    Apply(*table_, CopyTo(*oracle_, NewBatch(60, keys.size())));
+    clock_.now_millis += static_cast<int64_t>(random_() % 4'000);
+    if (random_() % 4 == 0) PushOut();
+    if (random_() % 2 == 0) {
+      ASSERT_OK(tables_->Flush());
+    }
+    ASSERT_NO_FATAL_FAILURE(ExpectRecoveryHasAll(keys));
+    ASSERT_TRUE(SameTables(*table_, *oracle_, keys));
+  }
+  EXPECT_TRUE(table_->rows_released());
+}
+
+TEST_F(CachedTableTest, NothingIsReleasedByAFlushThatFails) {
+  TestTables::Options options = Foreground();
+  options.ttl_seconds = 10;
+  Make(options);
+  ApplyToBoth(NewBatchOf(KeyRange(0, 10)));
+  ASSERT_OK(tables_->Flush());
+  clock_.now_millis += 9'999;
+  ApplyToBoth(NewBatchOf(KeyRange(0, 5)));
+  clock_.now_millis += 5'000;
+  tables_->storage().before_commit = [] { return IoError("no"); };
+  EXPECT_FALSE(tables_->Flush().ok());
+  ExpectRecoveryHasAll(KeyRange(0, 10));
+  EXPECT_EQ(NumStored(), 10);
+  tables_->storage().before_commit = nullptr;
+  ASSERT_OK(tables_->Flush());
+  EXPECT_EQ(NumStored(), 5);
+  ExpectStorageHasAll(KeyRange(0, 10));
+}
+
+// Its record was made of rows that expire before the last part is applied.
+TEST_F(CachedTableTest, BatchLargerThanTheCacheFindsRowsThatExpireMeanwhile) {
+  for (const Durability durability : {Durability::kWal, Durability::kCheckpoint}) {
+    SCOPED_TRACE(DurabilityName(durability));
+    rows_ = NewMemoryStorage();
+    oracle_rows_ = NewMemoryStorage();
+    TestTables::Options options = Small();
+    options.ttl_seconds = 10;
+    options.durability = durability;
+    Make(options);
+    const Keys keys = KeyRange(0, 4000);
+    for (uint64_t first = 0; first < keys.size(); first += 200) ApplyToBoth(NewBatchOf(KeyRange(first, 200)));
+    ASSERT_OK(tables_->Flush());
+    clock_.now_millis += 9'999;
+    const Batch batch = NewBatchOf(keys);
+    Apply(*oracle_, batch);
+    // The first flush is to make room, in mode "checkpoint" the second is to survive; then come those between
+    // the parts.
+    int num_flushes = durability == Durability::kCheckpoint ? -2 : -1;
+    tables_->storage().before_sorted_batch = [&] {
+      if (++num_flushes > 0) clock_.now_millis += 5;
+      return Status();
+    };
+    Apply(*table_, batch);
+    tables_->storage().before_sorted_batch = nullptr;
+    EXPECT_GT(num_flushes, 2);
+    EXPECT_TRUE(SameTables(*table_, *oracle_, {0}));
+    for (const uint64_t key : {uint64_t{0}, uint64_t{2000}, uint64_t{3999}}) {
+      EXPECT_EQ((*table_->GetRow(key))->header.update_num, 2);
+    }
+  }
 }
 
 // ---- lookups beside flushes ----

@@ -21,7 +21,7 @@ bool IsLive(const EmbeddingTable& table, const GroupRecipe& recipe, uint64_t key
             int64_t now_millis) {
   const StatusOr<RowHeader> header =
       DecodeRowHeader(row, recipe.layout, static_cast<uint8_t>(table.group()), key);
-  return !header.ok() || !table.session().Expired(header->update_time, now_millis);
+  return !header.ok() || !recipe.lifetime.Expired(header->update_time, now_millis);
 }
 
 // Deletes the rows of `keys`, which are strictly ascending. Returns how many were live.
@@ -30,7 +30,7 @@ StatusOr<int64_t> DeletePart(Store& store, const EmbeddingTable& table, Span<con
   int64_t num_live = 0;
   const auto remove = [&](GroupEdit& edit) -> Status {
     const std::shared_ptr<const GroupRecipe> recipe = table.recipe();
-    const int64_t now_millis = table.session().settings().clock->NowMillis();
+    const int64_t now_millis = table.session().clock().NowMillis();
     std::vector<uint64_t>& removed = edit.keys.emplace();
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, edit.storage.NewSortedBatch());
     const auto visit = [&](size_t i, std::optional<std::string_view> row) -> Status {

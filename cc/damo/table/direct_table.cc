@@ -195,6 +195,9 @@ Status DirectTable::WriteRows(const UniqueKeys& unique, const RowBuffer& rows, c
     DAMO_RETURN_IF_ERROR(batch->PutRow(static_cast<uint8_t>(group()), unique.keys()[r], rows.bytes(r)));
   }
   DAMO_RETURN_IF_ERROR(PutGroupState(group(), next, *batch));
+  if (session().clock().is_event_clock()) {
+    DAMO_RETURN_IF_ERROR(PutEventTime(session().clock().NowMillis(), *batch));
+  }
   DAMO_RETURN_IF_ERROR(storage.Write(*batch));
   set_state(next);
   return Status();

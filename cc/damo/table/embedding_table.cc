@@ -87,6 +87,29 @@ StatusOr<std::optional<RowHeader>> EmbeddingTable::DecodeLiveRow(const GroupReci
   return std::optional<RowHeader>();
 }
 
+std::optional<int64_t> EmbeddingTable::ReleaseTime(int64_t now_millis) const {
+  if (release_holds_ > 0) return std::nullopt;
+  const int64_t time = recipe()->lifetime.LastExpired(now_millis);
+  return time >= 0 ? std::optional(time) : std::nullopt;
+}
+
+Status EmbeddingTable::ReleaseExpired(Storage& storage) {
+  // I/O under the lock on purpose: a restore may set the time back, and must not come in between.
+  const std::lock_guard<std::mutex> lock(apply_mutex());
+  const std::optional<int64_t> release_time = ReleaseTime(NowMillis());
+  if (!release_time) return Status();
+  if (!rows_released_) {
+    const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
+    DAMO_RETURN_IF_ERROR(PutReleased(group_, *batch));
+    DAMO_RETURN_IF_ERROR(storage.Write(*batch));
+    DAMO_RETURN_IF_ERROR(
+        storage.Flush());  // a row must not be gone before the manifest says that some may be
+    set_rows_released(true);
+  }
+  storage.ReleaseRows(group_, *release_time);
+  return Status();
+}
+
 void EmbeddingTable::FillInitial(const GroupRecipe& recipe, uint64_t key, Span<float> weights) const {
   recipe.initializer->Fill(RowRandom(session_->settings().seed, group_, key), weights);
 }
@@ -160,7 +183,7 @@ StatusOr<std::optional<Row>> EmbeddingTable::GetRow(uint64_t key) const {
 StatusOr<int64_t> EmbeddingTable::Size() const {
   const auto count = [&]() -> StatusOr<int64_t> {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
-    if (recipe()->lifetime.is_forever()) return num_rows_.load();
+    if (recipe()->lifetime.is_forever() && !rows_released_) return num_rows_.load();
     return CountLiveRows(*storage, NowMillis());
   };
   StatusOr<int64_t> num_rows = count();

@@ -104,8 +104,11 @@ class EmbeddingTable {
   const StoreSession& session() const { return *session_; }
   // Apply calls so far, in this process and before.
   int64_t step() const { return step_.load(); }
-  // Rows stored, expired ones included.
+  // Rows stored, expired ones included; fewer if rows_released().
   int64_t num_rows() const { return num_rows_.load(); }
+  // Whether expired rows have been released (Storage::ReleaseRows()), by this process or before: compactions
+  // drop them and nobody counts.
+  bool rows_released() const { return rows_released_.load(); }
   TableCounters counters() const;
 
   // Writes the weights of keys[i] to weights[i * dim .. (i + 1) * dim). No row is created, counted or
@@ -129,7 +132,8 @@ class EmbeddingTable {
   // The row of `key`, nullopt if it has none (an expired row is none).
   StatusOr<std::optional<Row>> GetRow(uint64_t key) const;
 
-  // Rows that a lookup would find. Without a time to live this is a counter; with one, a scan of the group.
+  // Rows that a lookup would find. Where rows have never had a time to live this is a counter, else a scan of
+  // the group.
   StatusOr<int64_t> Size() const;
 
   // Puts a recipe in force whose rows have the same layout (CheckSameRows() holds), after `save` has brought
@@ -163,6 +167,17 @@ class EmbeddingTable {
     return ForgetAll(storage);
   }
   GroupState state() const { return {step_, num_rows_}; }
+
+  // Says whether the state counts rows that are gone, as the manifest has it.
+  void set_rows_released(bool released) { rows_released_ = released; }
+  // A table releases expired rows while it may. At first it may not: its recipe must change no more, for rows
+  // that have expired under one must not come to life under the next. Allowed, it may be held again, and as
+  // often allowed.
+  void AllowRelease() { --release_holds_; }
+  void HoldRelease() { ++release_holds_; }
+  // Releases the rows of `storage` that are expired. For tables that write rows as they are updated; others
+  // release them with each flush. Takes apply_mutex().
+  Status ReleaseExpired(Storage& storage);
 
  protected:
   // What one call knows from its start to its end, however it is split.
@@ -199,7 +214,13 @@ class EmbeddingTable {
   StatusOr<std::optional<RowHeader>> DecodeLiveRow(const GroupRecipe& recipe, uint64_t key,
                                                    std::string_view row, int64_t now_millis) const;
   void FillInitial(const GroupRecipe& recipe, uint64_t key, Span<float> weights) const;
-  int64_t NowMillis() const { return session_->settings().clock->NowMillis(); }
+  int64_t NowMillis() const { return session_->clock().NowMillis(); }
+  // Brings a clock of events to the time of a call that is replayed.
+  void NoteEventTime(int64_t millis) {
+    if (session_->clock().is_event_clock()) session_->clock().AdvanceTo(millis);
+  }
+  // The update time up to which rows may be released at `now_millis`; nullopt: none may.
+  std::optional<int64_t> ReleaseTime(int64_t now_millis) const;
   // The learning rate of the next apply call: the one asked for, else the group's. Fails if no step can be
   // taken with it.
   StatusOr<double> NextLearningRate(const GroupRecipe& recipe, const ApplyOptions& options) const;
@@ -229,10 +250,26 @@ class EmbeddingTable {
 
   std::atomic<int64_t> step_;
   std::atomic<int64_t> num_rows_;
+  std::atomic<int> release_holds_{1};
+  std::atomic<bool> rows_released_{false};
   mutable AtomicCounters counters_;
   std::atomic<int64_t> updated_rows_{0};
   std::atomic<int64_t> inserted_rows_{0};
   std::atomic<int64_t> skipped_rows_{0};
+};
+
+// While it stands its table releases no expired row.
+class ReleaseHold {
+ public:
+  explicit ReleaseHold(std::shared_ptr<EmbeddingTable> table) : table_(std::move(table)) {
+    table_->HoldRelease();
+  }
+  ~ReleaseHold() { table_->AllowRelease(); }
+  ReleaseHold(const ReleaseHold&) = delete;
+  ReleaseHold& operator=(const ReleaseHold&) = delete;
+
+ private:
+  const std::shared_ptr<EmbeddingTable> table_;
 };
 
 }  // namespace damo

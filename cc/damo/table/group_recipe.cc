@@ -27,9 +27,9 @@ StatusOr<std::shared_ptr<const GroupRecipe>> MakeGroupRecipe(const GroupConfig& 
   normalized.initializer = initializer->parameters();
   if (schedule) normalized.schedule = schedule->parameters();
   const RowLayout layout(config.dim, static_cast<int64_t>(optimizer->slot_names().size()));
-  return std::shared_ptr<const GroupRecipe>(new GroupRecipe{
-      std::move(normalized), std::move(optimizer), std::move(initializer), std::move(schedule), layout,
-                      config.RowLifetime(store_ttl_seconds)});
+  return std::shared_ptr<const GroupRecipe>(new GroupRecipe{std::move(normalized), std::move(optimizer),
+                                                            std::move(initializer), std::move(schedule),
+                                                            layout, config.RowLifetime(store_ttl_seconds)});
 }
 
 }  // namespace damo

@@ -10,11 +10,13 @@ namespace damo {
 namespace {
 
 // Names of the manifest's entries. On disk: never rename.
-constexpr std::string_view kFormatName = "format";  // uint32
-constexpr std::string_view kSeedName = "seed";      // uint64
-constexpr std::string_view kRedoName = "redo";      // uint64; absent: 0
-constexpr char kConfigPrefix[] = "config/";         // + three digits of the group: JSON
-constexpr char kStatePrefix[] = "state/";           // + three digits of the group: int64 step, int64 num_rows
+constexpr std::string_view kFormatName = "format";         // uint32
+constexpr std::string_view kSeedName = "seed";             // uint64
+constexpr std::string_view kRedoName = "redo";             // uint64; absent: 0
+constexpr std::string_view kEventTimeName = "event_time";  // int64; absent: the clock is the system's
+constexpr char kConfigPrefix[] = "config/";                // + three digits of the group: JSON
+constexpr char kStatePrefix[] = "state/";        // + three digits of the group: int64 step, int64 num_rows
+constexpr char kReleasedPrefix[] = "released/";  // + three digits of the group: uint8 1; absent: 0
 
 std::string GroupEntry(const char* prefix, int group) {
   char digits[8];
@@ -51,10 +53,11 @@ StatusOr<bool> HasManifest(const Storage& storage, std::string_view name) {
   return value.has_value();
 }
 
-Status Create(Storage& storage, uint64_t seed) {
+Status Create(Storage& storage, const Manifest& manifest) {
   const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
   DAMO_RETURN_IF_ERROR(batch->PutManifest(kFormatName, IntegerBytes(kFormatVersion)));
-  DAMO_RETURN_IF_ERROR(batch->PutManifest(kSeedName, IntegerBytes(seed)));
+  DAMO_RETURN_IF_ERROR(batch->PutManifest(kSeedName, IntegerBytes(manifest.seed)));
+  if (manifest.event_millis) DAMO_RETURN_IF_ERROR(PutEventTime(*manifest.event_millis, *batch));
   return storage.Write(*batch);
 }
 
@@ -85,18 +88,36 @@ Status LoadGroup(const Storage& storage, int group, Manifest* manifest) {
                     " rows, expected >= 0");
   }
   manifest->states[group] = {step, num_rows};
+  DAMO_ASSIGN_OR_RETURN(const bool released, HasManifest(storage, GroupEntry(kReleasedPrefix, group)));
+  if (released) manifest->released.insert(group);
   return Status();
+}
+
+Status LoadClock(const Storage& storage, std::optional<ClockKind> asked, Manifest* manifest) {
+  DAMO_ASSIGN_OR_RETURN(const auto event_time, (GetIntegers<int64_t, 1>(storage, kEventTimeName)));
+  if (event_time) {
+    const int64_t millis = (*event_time)[0];
+    if (millis < 0) {
+      return DataLoss("manifest entry '", kEventTimeName, "' is ", millis, ", expected >= 0");
+    }
+    manifest->event_millis = millis;
+  }
+  if (!asked || *asked == manifest->clock()) return Status();
+  return InvalidArgument("has clock '", ClockName(manifest->clock()), "', asked for '", ClockName(*asked),
+                         "'");
 }
 
 }  // namespace
 
-StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only) {
+StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only,
+                                        std::optional<ClockKind> clock) {
   DAMO_ASSIGN_OR_RETURN(const auto format, (GetIntegers<uint32_t, 1>(storage, kFormatName)));
   Manifest manifest;
   if (!format) {
     DAMO_RETURN_IF_ERROR(CheckEmpty(storage));
     manifest.seed = seed.value_or(0);
-    if (!read_only) DAMO_RETURN_IF_ERROR(Create(storage, manifest.seed));
+    if (clock == ClockKind::kEvent) manifest.event_millis = 0;
+    if (!read_only) DAMO_RETURN_IF_ERROR(Create(storage, manifest));
     return manifest;
   }
   if ((*format)[0] != kFormatVersion) {
@@ -111,6 +132,7 @@ StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t
   }
   DAMO_ASSIGN_OR_RETURN(const auto redo_lsn, (GetIntegers<uint64_t, 1>(storage, kRedoName)));
   if (redo_lsn) manifest.redo_lsn = (*redo_lsn)[0];
+  DAMO_RETURN_IF_ERROR(LoadClock(storage, clock, &manifest));
   for (int group = 0; group < kNumGroups; ++group) {
     DAMO_RETURN_IF_ERROR(LoadGroup(storage, group, &manifest));
   }
@@ -132,6 +154,14 @@ Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer) {
 Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer) {
   return writer.PutManifest(GroupEntry(kStatePrefix, group),
                             IntegerBytes(state.step) + IntegerBytes(state.num_rows));
+}
+
+Status PutReleased(int group, ManifestWriter& writer) {
+  return writer.PutManifest(GroupEntry(kReleasedPrefix, group), IntegerBytes(uint8_t{1}));
+}
+
+Status PutEventTime(int64_t event_millis, ManifestWriter& writer) {
+  return writer.PutManifest(kEventTimeName, IntegerBytes(event_millis));
 }
 
 Status PutRedoLsn(uint64_t redo_lsn, ManifestWriter& writer) {

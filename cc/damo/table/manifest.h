@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "damo/config/group_config.h"
+#include "damo/config/store_options.h"
 #include "damo/storage/storage.h"
 
 namespace damo {
@@ -28,12 +30,22 @@ struct Manifest {
   uint64_t seed = 0;
   std::map<int, GroupConfig> configs;
   std::map<int, GroupState> states;
+  // Groups of which rows have been released (Storage::ReleaseRows()): their states may count rows that are
+  // gone.
+  std::set<int> released;
   uint64_t redo_lsn = 0;  // every redo record before it is in the rows
+  // The time of a clock of events, milliseconds since the Unix epoch; nullopt: the store's clock is the
+  // system's.
+  std::optional<int64_t> event_millis;
+
+  ClockKind clock() const { return event_millis ? ClockKind::kEvent : ClockKind::kSystem; }
 };
 
-// The manifest of `storage`. One that has none is new: it gets one, with `seed` or else 0. Fails if the
-// store's seed is another than `seed`, and if its format is not kFormatVersion.
-StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only);
+// The manifest of `storage`. One that has none is new: it gets one, with `seed` or else 0, and `clock` or
+// else the system's. Fails if the store's seed or clock is another than asked for, and if its format is not
+// kFormatVersion.
+StatusOr<Manifest> LoadOrCreateManifest(Storage& storage, std::optional<uint64_t> seed, bool read_only,
+                                        std::optional<ClockKind> clock = std::nullopt);
 
 // Whether an entry of the manifest is one of those that make up a Manifest. Others belong to parts of the
 // store that keep things of their own there.
@@ -41,7 +53,9 @@ bool IsManifestEntry(std::string_view name);
 
 Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer);
 Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer);
+Status PutReleased(int group, ManifestWriter& writer);
 Status PutRedoLsn(uint64_t redo_lsn, ManifestWriter& writer);
+Status PutEventTime(int64_t event_millis, ManifestWriter& writer);
 
 }  // namespace damo
 

@@ -134,8 +134,8 @@ uint32_t ShardUpdate::Place(RowShard& shard, uint8_t active_flush, const KeyPart
   first_positions_[row] = occurrence.position;
   StoreLittleEndian(occurrence.key, Part(row));
   if (found) {
-    SetNumber(row,
-              NextUpdateNumber(cached->update_num, cached->update_time, context.recipe.lifetime, context.now_millis));
+    SetNumber(row, NextUpdateNumber(cached->update_num, cached->update_time, context.recipe.lifetime,
+                                    context.now_millis));
   } else {
     missing_.push_back(row);
   }

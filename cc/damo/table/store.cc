@@ -34,18 +34,20 @@ StatusOr<std::unique_ptr<Store>> Store::Open(std::string directory, const StoreO
   options.row_cache = asked.row_cache.value_or(true);
 
   const std::string context = StrCat("open store '", directory, "'");
-  StatusOr<Manifest> manifest = LoadOrCreateManifest(*storage, asked.seed, *options.read_only);
+  StatusOr<Manifest> manifest = LoadOrCreateManifest(*storage, asked.seed, *options.read_only, asked.clock);
   if (!manifest.ok()) {
     storage->Close().IgnoreError();  // the first failure is the one worth telling
     return manifest.status().WithContext(context);
   }
   options.seed = manifest->seed;
+  options.clock = manifest->clock();
 
   StoreSession::Settings settings;
   settings.directory = std::move(directory);
   settings.read_only = *options.read_only;
   settings.seed = manifest->seed;
-  settings.clock = clock;
+  settings.clock = manifest->event_millis ? nullptr : clock;
+  settings.event_millis = manifest->event_millis.value_or(0);
   Storage& borrowed = *storage;
   auto session = std::make_shared<StoreSession>(std::move(settings), std::move(storage));
   std::unique_ptr<Store> store(new Store(options, std::move(session)));
@@ -92,6 +94,7 @@ Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSyst
     if (!recipe.ok()) return recipe.status().WithContext(StrCat("group ", group));
     DAMO_ASSIGN_OR_RETURN(groups_[group].table,
                           MakeTable(std::move(*recipe), manifest.states.at(group), storage, &cached));
+    groups_[group].table->set_rows_released(manifest.released.count(group) != 0);
   }
   // A reader cannot flush: what the writer has not brought into the storage must find room.
   if (read_only) memory_->set_limit_bytes(std::numeric_limits<int64_t>::max());
@@ -117,8 +120,9 @@ Status Store::Recover(const Manifest& manifest, const CachedTables& tables, Stor
 
 void Store::GoDirect() {
   for (auto& [number, group] : groups_) {
-    group.table = std::make_shared<DirectTable>(session_, group.table->recipe(),
-                                                GroupState{group.table->step(), group.table->num_rows()});
+    const bool rows_released = group.table->rows_released();
+    group.table = std::make_shared<DirectTable>(session_, group.table->recipe(), group.table->state());
+    group.table->set_rows_released(rows_released);
   }
   write_back_.reset();
   log_.reset();
@@ -144,8 +148,10 @@ Status Store::Close() {
   DAMO_RETURN_IF_ERROR(session_->CheckProcess());
   // Before the session closes: it waits for calls under way, and the thread's flushes are such calls.
   if (write_back_ != nullptr) write_back_->Stop();
-  return session_->Close(
-      [this](Storage& storage) { return write_back_ == nullptr ? Status() : write_back_->Flush(storage); });
+  return session_->Close([this](Storage& storage) {
+    if (write_back_ != nullptr) return write_back_->Flush(storage);
+    return *options_.read_only ? Status() : SaveEventTime(storage);
+  });
 }
 
 StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroup(const GroupConfig& config) {
@@ -171,7 +177,7 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(std::shared_ptr<
     DAMO_RETURN_IF_ERROR(SaveConfig(*storage, asked, &state));
     DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table,
                           MakeTable(std::move(recipe), state, *storage, nullptr));
-    groups_[table->group()] = Group{table, /*asked_for=*/true};
+    SetAskedFor(groups_[table->group()] = Group{table});
     return table;
   }
   Group& group = it->second;
@@ -184,8 +190,13 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(std::shared_ptr<
   if (!CheckSameConfig(has->config, asked).ok()) {
     DAMO_RETURN_IF_ERROR(ChangeConfig(*group.table, recipe));
   }
-  group.asked_for = true;
+  SetAskedFor(group);
   return group.table;
+}
+
+void Store::SetAskedFor(Group& group) {
+  group.asked_for = true;
+  group.table->AllowRelease();
 }
 
 Status Store::ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const GroupRecipe>& recipe) {
@@ -267,10 +278,50 @@ StatusOr<StoreStats> Store::Stats() const {
 Status Store::Flush() {
   DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
   const Status status = [&]() -> Status {
-    if (write_back_ != nullptr) DAMO_RETURN_IF_ERROR(write_back_->Flush(*storage));
+    if (write_back_ != nullptr) {
+      DAMO_RETURN_IF_ERROR(write_back_->Flush(*storage));
+    } else {
+      DAMO_RETURN_IF_ERROR(SaveEventTime(*storage));
+      for (const auto& table : Tables()) DAMO_RETURN_IF_ERROR(table->ReleaseExpired(*storage));
+    }
     return storage->Flush();
   }();
   return status.WithContext(StrCat("flush store '", directory(), "'"));
+}
+
+Status Store::Compact() {
+  const auto compact = [&]() -> Status {
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+    for (const auto& table : Tables()) {
+      DAMO_RETURN_IF_ERROR(storage->Compact(static_cast<uint8_t>(table->group())));
+    }
+    return Status();
+  };
+  return compact().WithContext(StrCat("compact store '", directory(), "'"));
+}
+
+Status Store::SaveEventTime(Storage& storage) const {
+  if (!session_->clock().is_event_clock()) return Status();
+  const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
+  DAMO_RETURN_IF_ERROR(PutEventTime(NowMillis(), *batch));
+  return storage.Write(*batch);
+}
+
+Status Store::AdvanceClock(int64_t millis) {
+  const auto advance = [&]() -> Status {
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+    if (!session_->clock().is_event_clock()) {
+      return FailedPrecondition(
+          "the clock of the store is 'system'; only a store created with clock 'event' ", "is told the time");
+    }
+    if (millis < 0 || millis > kMaxEventMillis) {
+      return InvalidArgument("`milliseconds` must be in [0, ", kMaxEventMillis,
+                             "], milliseconds since 1970. Received: milliseconds=", millis);
+    }
+    session_->clock().AdvanceTo(millis);
+    return Status();
+  };
+  return advance().WithContext(StrCat("advance the clock of store '", directory(), "'"));
 }
 
 Status Store::AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
@@ -296,7 +347,8 @@ StatusOr<std::unique_ptr<StoreSnapshot>> Store::TakeSnapshot() const {
     std::unique_ptr<StorageSnapshot> rows;
     DAMO_RETURN_IF_ERROR(AtOneMoment(*storage, tables, [&]() -> Status {
       for (const auto& table : tables) {
-        groups[table->group()] = {table->recipe(), table->state(), table->RowsNewerThanStorage()};
+        groups[table->group()] = {table->recipe(), table->state(), table->RowsNewerThanStorage(),
+                                  table->rows_released(), std::make_shared<ReleaseHold>(table)};
       }
       DAMO_ASSIGN_OR_RETURN(rows, storage->NewSnapshot());
       return Status();

@@ -74,7 +74,7 @@ class Store {
   // Fails unless calls that change the store may be made.
   Status CheckWritable() const { return session_->BeginWrite().status(); }
   // By the store's clock.
-  int64_t NowMillis() const { return session_->settings().clock->NowMillis(); }
+  int64_t NowMillis() const { return session_->clock().NowMillis(); }
 
   // Makes `config` the group's config and returns its table. A group asked for before since opening must be
   // asked for with an equal config. A group from an earlier opening keeps dim and kind of optimizer; its
@@ -90,6 +90,29 @@ class Store {
 
   // Returns when everything applied before survives power loss.
   Status Flush();
+
+  // Tells a store with a clock of events of the time of one, milliseconds since the Unix epoch, UTC, at most
+  // kMaxEventMillis; it is "now" from then on, unless a later one was told. It survives with the next apply
+  // call, flush or closing, as those do. Fails if the clock is the system's.
+  static constexpr int64_t kMaxEventMillis = 253402300799999;  // the end of the year 9999
+  Status AdvanceClock(int64_t millis);
+
+  // Writes the files of all groups anew: see Storage::Compact(). Rows that had expired when the store was
+  // last flushed are gone then.
+  Status Compact();
+
+  // Removes the rows that have expired, a bounded number at a time, and returns how many those were; rows
+  // that compactions have dropped before are not among them. Groups without a time to live are left alone.
+  // Training goes on beside it. Where a tenth of a group's rows or more were removed, its files are written
+  // anew. What was removed before a failure stays removed.
+  //
+  // `progress` (null: nobody asks) is called between parts of the work; a failure that it returns ends the
+  // work and is returned.
+  struct ExpireProgress {
+    int64_t rows_scanned;
+    int64_t rows_removed;
+  };
+  StatusOr<int64_t> Expire(const std::function<Status(const ExpireProgress&)>& progress = nullptr);
 
   // The store as of one moment between apply calls, which wait until it is taken: some milliseconds.
   StatusOr<std::unique_ptr<StoreSnapshot>> TakeSnapshot() const;
@@ -142,6 +165,13 @@ class Store {
   StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(std::shared_ptr<const GroupRecipe> recipe);
   Status ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const GroupRecipe>& recipe);
   // Writes a group's config; of a new group its state, too.
+  // Where no write-back does.
+  Status SaveEventTime(Storage& storage) const;
+  // Lets expired rows of a group go, whose settings stay as they are until the store is closed.
+  static void SetAskedFor(Group& group);
+  Status ExpireGroup(EmbeddingTable& table, const std::function<Status(const ExpireProgress&)>& report,
+                     ExpireProgress* done);
+  StatusOr<int64_t> RemoveExpired(EmbeddingTable& table, const std::vector<uint64_t>& keys);
   static Status SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state);
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
   Status EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
@@ -158,8 +188,11 @@ class Store {
     std::shared_ptr<EmbeddingTable> table;
     std::shared_ptr<const GroupRecipe> recipe;
     GroupState state;
+    bool rows_released = false;  // see EmbeddingTable::set_rows_released()
   };
-  using RestoredGroups = std::map<int, RestoredGroup>;
+  struct RestoredGroups : std::map<int, RestoredGroup> {
+    int64_t event_millis = 0;  // of a clock of events
+  };
   Status RestoreFrom(Storage& storage, CheckpointChain& chain);
   StatusOr<RestoredGroups> PlanRestore(CheckpointChain& chain) const;
   Status ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups);

@@ -229,6 +229,7 @@ Status Store::RestoreFrom(Storage& storage, CheckpointChain& chain) {
     if (group.table != nullptr) continue;
     DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table,
                           MakeTable(group.recipe, group.state, storage, nullptr));
+    table->set_rows_released(group.rows_released);
     const std::lock_guard<std::mutex> lock(mutex_);
     groups_[number] = Group{std::move(table), /*asked_for=*/false};
   }
@@ -242,11 +243,17 @@ StatusOr<Store::RestoredGroups> Store::PlanRestore(CheckpointChain& chain) const
     return InvalidArgument("the checkpoint has seed ", manifest.seed, ", the store has ",
                            session_->settings().seed);
   }
+  if (manifest.clock() != *options_.clock) {
+    return InvalidArgument("the checkpoint has clock '", ClockName(manifest.clock()), "', the store has '",
+                           ClockName(*options_.clock), "'");
+  }
   RestoredGroups groups;
+  groups.event_millis = manifest.event_millis.value_or(0);
   for (const auto& [number, config] : manifest.configs) {
-    StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config);
+    StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config, options_.ttl_seconds);
     if (!recipe.ok()) return recipe.status().WithContext(StrCat("group ", number));
-    groups[number] = RestoredGroup{nullptr, std::move(*recipe), manifest.states.at(number)};
+    groups[number] = RestoredGroup{nullptr, std::move(*recipe), manifest.states.at(number),
+                                   manifest.released.count(number) != 0};
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& [number, has] : groups_) {
@@ -267,14 +274,19 @@ StatusOr<Store::RestoredGroups> Store::PlanRestore(CheckpointChain& chain) const
 // written, nor is the log replayed again.
 Status Store::ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups) {
   DAMO_RETURN_IF_ERROR(session_->CheckStillWriting());
+  // What is alike here and in the checkpoint is not written, and must not go as a row that expired after that
+  // was made: the time may be about to go back.
+  DAMO_RETURN_IF_ERROR(storage.RevokeReleases());
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
   DAMO_RETURN_IF_ERROR(WriteContent(storage, chain, groups, *batch));
   DAMO_RETURN_IF_ERROR(batch->Finish());
   const auto commit = [&]() -> Status {
     DAMO_RETURN_IF_ERROR(batch->Commit());
+    if (session_->clock().is_event_clock()) session_->clock().Restore(groups.event_millis);
     for (const auto& [number, group] : groups) {
       if (group.table == nullptr) continue;
       DAMO_RETURN_IF_ERROR(group.table->BeginAnew(group.recipe, group.state, storage));
+      group.table->set_rows_released(group.rows_released);
     }
     return Status();
   };

@@ -31,6 +31,7 @@
 namespace damo {
 namespace {
 
+constexpr int kApplyPercent = 50;
 constexpr uint64_t kNumKeys = 12'000;  // more than the cache of the least memory budget has room for
 
 std::vector<GroupConfig> Groups() {
@@ -131,6 +132,9 @@ class World {
         life_.min_steps <= found && found <= life_.max_steps,
         StrCat("the store has ", found, " steps, expected ", life_.min_steps, " to ", life_.max_steps)));
     while (steps() < found) DAMO_RETURN_IF_ERROR(Operate(next_operation_++, /*both=*/false));
+    // The clock does not go back: it may have moved on after the last step, and rows expired and been
+    // dropped.
+    while (!IsApply(next_operation_)) DAMO_RETURN_IF_ERROR(Operate(next_operation_++, /*both=*/false));
     flushed_steps_ = found;
     std::mt19937_64 random(life_.seed + found);
     Keys keys;
@@ -145,11 +149,18 @@ class World {
     return steps;
   }
 
+  std::mt19937_64 RandomOf(uint64_t number) const { return std::mt19937_64(life_.seed * 1'000'003 + number); }
+  bool IsApply(uint64_t number) const {
+    std::mt19937_64 random = RandomOf(number);
+    random.discard(1);
+    return random() % 100 < kApplyPercent;
+  }
+
   Status Operate(uint64_t number, bool both) {
-    std::mt19937_64 random(life_.seed * 1'000'003 + number);
+    std::mt19937_64 random = RandomOf(number);
     const size_t g = random() % real_.size();
     const auto kind = static_cast<int>(random() % 100);
-    if (kind < 50) return Apply(g, random, both);
+    if (kind < kApplyPercent) return Apply(g, random, both);
     if (kind < 55) {
       clock_.AdvanceMillis(static_cast<int64_t>(random() % 4'000));
       return Status();
@@ -165,8 +176,11 @@ class World {
     }
     if (kind < 90) return real_[g]->Prefetch(keys, std::nullopt, pool_);
     if (kind < 94) return CompareRows({keys.begin(), keys.begin() + std::min<size_t>(keys.size(), 50)});
-    if (kind < 97) return CompareRows({});
+    if (kind < 96) return CompareRows({});
+    if (kind == 96) return store_->Expire().status();
     DAMO_RETURN_IF_ERROR(store_->Flush());
+    // In the model expired rows lie where they are; nobody can tell.
+    if (kind == 97) DAMO_RETURN_IF_ERROR(store_->Compact());
     flushed_steps_ = steps();
     return Status();
   }
@@ -198,7 +212,9 @@ class World {
     if (!both) return Status();
     DAMO_ASSIGN_OR_RETURN(const ApplyResult result,
                           real_[g]->ApplyGradients(batch.keys, batch.gradients, options, pool_));
-    return Check(result.num_updated == expected.num_updated && result.num_inserted == expected.num_inserted &&
+    // An expired row is written over if it is still there, else inserted.
+    const bool same_inserted = life_.ttl_seconds > 0 || result.num_inserted == expected.num_inserted;
+    return Check(result.num_updated == expected.num_updated && same_inserted &&
                      result.num_skipped == expected.num_skipped,
                  StrCat("updated ", result.num_updated, ", inserted ", result.num_inserted, ", skipped ",
                         result.num_skipped, "; expected ", expected.num_updated, ", ", expected.num_inserted,

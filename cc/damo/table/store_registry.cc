@@ -57,11 +57,17 @@ std::optional<std::string> Name(const std::optional<Durability>& durability) {
   return std::string(DurabilityName(*durability));
 }
 
+std::optional<std::string> Name(const std::optional<ClockKind>& clock) {
+  if (!clock) return std::nullopt;
+  return std::string(ClockName(*clock));
+}
+
 Status CheckShareable(const StoreOptions& has, const StoreOptions& asked) {
   DAMO_RETURN_IF_ERROR(CheckOption("ttl_seconds", has.ttl_seconds, asked.ttl_seconds));
   DAMO_RETURN_IF_ERROR(CheckOption("memory_budget", has.memory_budget, asked.memory_budget));
   DAMO_RETURN_IF_ERROR(CheckOption("durability", Name(has.durability), Name(asked.durability)));
   DAMO_RETURN_IF_ERROR(CheckOption("read_only", has.read_only, asked.read_only));
+  DAMO_RETURN_IF_ERROR(CheckOption("clock", Name(has.clock), Name(asked.clock)));
   DAMO_RETURN_IF_ERROR(CheckOption("row_cache", has.row_cache, asked.row_cache));
   return CheckOption("seed", has.seed, asked.seed);
 }

@@ -6,7 +6,10 @@
 namespace damo {
 
 StoreSession::StoreSession(Settings settings, std::unique_ptr<Storage> storage)
-    : settings_(std::move(settings)), pid_(getpid()), storage_(std::move(storage)) {}
+    : settings_(std::move(settings)),
+      clock_(settings_.clock, settings_.event_millis),
+      pid_(getpid()),
+      storage_(std::move(storage)) {}
 
 StoreSession::~StoreSession() {
   if (!owned_by_this_process()) {

@@ -22,6 +22,7 @@
 #include "damo/base/clock.h"
 #include "damo/base/status.h"
 #include "damo/storage/storage.h"
+#include "damo/table/store_clock.h"
 
 namespace damo {
 
@@ -32,7 +33,8 @@ class StoreSession {
     std::string directory;  // canonical
     bool read_only = false;
     uint64_t seed = 0;
-    const Clock* clock = Clock::System();  // borrowed; outlives the session
+    const Clock* clock = Clock::System();  // borrowed; outlives the session. Null: a clock of events
+    int64_t event_millis = 0;              // where that stands
   };
 
   // Permission to use the storage; it stays open as long as this lives. Short-lived: one call of the engine.
@@ -55,6 +57,8 @@ class StoreSession {
   StoreSession& operator=(const StoreSession&) = delete;
 
   const Settings& settings() const { return settings_; }
+  StoreClock& clock() { return clock_; }
+  const StoreClock& clock() const { return clock_; }
 
   // Fails if the session is closed, or belongs to the process that this one was forked from.
   StatusOr<Use> BeginRead() const;
@@ -81,6 +85,7 @@ class StoreSession {
 
  private:
   const Settings settings_;
+  StoreClock clock_;
   const pid_t pid_;
   // Set before Close() waits for mutex_: calls that overlap without a gap would keep it waiting for ever.
   std::atomic<bool> closing_{false};

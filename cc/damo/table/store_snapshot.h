@@ -26,6 +26,9 @@ class StoreSnapshot {
     std::shared_ptr<const GroupRecipe> recipe;
     GroupState state;
     std::vector<StoredRow> newer_rows;  // than the storage's, by key; only in a read-only store
+    bool rows_released = false;         // state.num_rows may count rows that compactions have dropped
+    std::shared_ptr<ReleaseHold>
+        hold;  // so that no row goes that was not expired when the snapshot was taken
   };
   using Groups = std::map<int, Group>;
 
@@ -34,8 +37,8 @@ class StoreSnapshot {
 
   const Groups& groups() const { return groups_; }
 
-  // Visits every row of a group, expired ones included, in its stored form, in key order. A group that does
-  // not exist has no rows.
+  // Visits every row of a group in its stored form, in key order; those that were expired when the snapshot
+  // was taken, too, unless a compaction has dropped them. A group that does not exist has no rows.
   Status Scan(int group, const ScanVisitor& visit) const;
 
   // What the storage had at that moment; in a store that is not read-only, all there was.

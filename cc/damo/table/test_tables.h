@@ -62,6 +62,9 @@ class TroubledStorage final : public Storage {
     return std::unique_ptr<SortedBatch>(std::make_unique<TroubledSortedBatch>(*this, std::move(batch)));
   }
   Status Flush() override { return target_->Flush(); }
+  void ReleaseRows(uint8_t group, int64_t update_time) override { target_->ReleaseRows(group, update_time); }
+  Status RevokeReleases() override { return target_->RevokeReleases(); }
+  Status Compact(uint8_t group) override { return target_->Compact(group); }
   StatusOr<StorageStats> Stats() const override { return target_->Stats(); }
   Status Close() override { return Status(); }
 
@@ -152,6 +155,7 @@ class TestTables {
     EXPECT_TRUE(storage_->Write(*batch).ok());
     if (options_.kind == TableKind::kDirect) {
       tables_.push_back(std::make_unique<DirectTable>(session_, *recipe, state));
+      tables_.back()->AllowRelease();
       return tables_.back().get();
     }
     auto table = std::make_unique<CachedTable>(
@@ -160,6 +164,7 @@ class TestTables {
     write_back_->AddSource(table->source());
     cached_[config.group] = table.get();
     tables_.push_back(std::move(table));
+    tables_.back()->AllowRelease();
     return tables_.back().get();
   }
 

@@ -136,6 +136,10 @@ Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
   if (status.ok()) {
     for (const Part& part : parts) {
       dirty_bytes_ -= static_cast<int64_t>(part.snapshot.dirty_rows.size() * part.source->row_bytes());
+      // Not before: until the flush is in the storage a crash brings back records that may need such rows.
+      if (part.snapshot.release_time) {
+        storage.ReleaseRows(static_cast<uint8_t>(part.source->source_group()), *part.snapshot.release_time);
+      }
     }
     ++num_flushes_;
     return status;
@@ -154,6 +158,7 @@ Status WriteBack::BeginAndWrite(Storage& storage, const IsHeld& is_held, std::ve
     if (!options_.at_one_moment) apply_locks.clear();
   }
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
+  DAMO_RETURN_IF_ERROR(PutStates(parts, *batch));
   for (Part& part : parts) DAMO_RETURN_IF_ERROR(WriteRows(part, *batch));
   return Commit(*batch, parts);
 }
@@ -168,7 +173,20 @@ Status WriteBack::WriteRows(Part& part, SortedBatch& batch) {
         part.snapshot, num_rows, flush_number_,
         [&](uint64_t key, std::string_view row) { return batch.PutRow(group, key, row); }));
   }
-  return PutGroupState(part.source->source_group(), part.snapshot.state, batch);
+  return Status();
+}
+
+// All but the rows. At one moment with the parts if apply calls are held off.
+Status WriteBack::PutStates(const std::vector<Part>& parts, SortedBatch& batch) const {
+  if (session_.clock().is_event_clock()) {
+    DAMO_RETURN_IF_ERROR(PutEventTime(session_.clock().NowMillis(), batch));
+  }
+  for (const Part& part : parts) {
+    const int group = part.source->source_group();
+    DAMO_RETURN_IF_ERROR(PutGroupState(group, part.snapshot.state, batch));
+    if (part.snapshot.release_time) DAMO_RETURN_IF_ERROR(PutReleased(group, batch));
+  }
+  return Status();
 }
 
 Status WriteBack::Commit(SortedBatch& batch, const std::vector<Part>& parts) {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -33,6 +34,9 @@ class WriteBackSource {
     uint64_t redo_lsn = 0;  // every record of the table before it is in the rows
     std::vector<RowShard::DirtyRow> dirty_rows;
     size_t num_copied = 0;  // of dirty_rows, from the first on
+    // Rows last updated then or earlier may be released (Storage::ReleaseRows()) once the snapshot is in the
+    // storage; nullopt: none may. No record at or after redo_lsn goes on from one of them.
+    std::optional<int64_t> release_time;
   };
 
   virtual ~WriteBackSource() = default;
@@ -121,6 +125,7 @@ class WriteBack {
   Status FlushLocked(Storage& storage, const IsHeld& is_held);
   Status BeginAndWrite(Storage& storage, const IsHeld& is_held, std::vector<Part>& parts);
   Status WriteRows(Part& part, SortedBatch& batch);
+  Status PutStates(const std::vector<Part>& parts, SortedBatch& batch) const;
   Status Commit(SortedBatch& batch, const std::vector<Part>& parts);
 
   const Options options_;
