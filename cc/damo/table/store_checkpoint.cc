@@ -49,7 +49,8 @@ CheckpointDescription::Group Describe(const GroupRecipe& recipe, const GroupStat
 CheckpointDescription NewDescription(const StoreSession::Settings& settings) {
   CheckpointDescription description;
   description.id = NewCheckpointId();
-  description.created_millis = settings.clock->NowMillis();
+  // Not the time of events: when the checkpoint was made is of interest to whoever keeps checkpoints.
+  description.created_millis = (settings.clock != nullptr ? settings.clock : Clock::System())->NowMillis();
   description.seed = settings.seed;
   return description;
 }
