@@ -146,7 +146,7 @@ Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Begin(target));
   CheckpointDescription description = NewDescription(session_->settings());
   // Most of it before the locks, so that they are not held long.
-  if (write_back_ != nullptr) DAMO_RETURN_IF_ERROR(write_back_->Flush(storage));
+  DAMO_RETURN_IF_ERROR(write_back_ != nullptr ? write_back_->Flush(storage) : SaveEventTime(storage));
   DAMO_RETURN_IF_ERROR(storage.Flush());
   std::unique_ptr<StorageImage> image;
   {
@@ -168,7 +168,10 @@ Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
 
 Status Store::CheckpointDelta(const std::string& target, const std::string& since) {
   const auto checkpoint = [&]() -> Status {
-    DAMO_RETURN_IF_ERROR(session_->BeginWrite().status());
+    {
+      DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
+      if (write_back_ == nullptr) DAMO_RETURN_IF_ERROR(SaveEventTime(*storage));
+    }
     return WriteDelta(target, since);
   };
   return checkpoint().WithContext(

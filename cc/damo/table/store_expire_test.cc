@@ -341,6 +341,20 @@ TEST_P(StoreExpireTest, RestoreTakesTheTimeOfEventsBackAndRowsToLife) {
   EXPECT_EQ(Expire(), 100);
 }
 
+TEST_P(StoreExpireTest, CheckpointsHaveTheTimeOfTheLastEvent) {
+  Open(WithEventClock(Options()));
+  Apply(Add(Config(1)), OnesFor({7}));
+  ASSERT_OK(store_->AdvanceClock(5'000));
+  ASSERT_OK(store_->Checkpoint(directory_ / "full"));
+  ASSERT_OK(store_->AdvanceClock(6'000));
+  ASSERT_OK(store_->CheckpointDelta(directory_ / "delta", directory_ / "full"));
+  ASSERT_OK(store_->AdvanceClock(9'000));
+  ASSERT_OK(store_->Restore({directory_ / "delta"}));
+  EXPECT_EQ(store_->NowMillis(), 6'000);
+  ASSERT_OK(store_->Restore({directory_ / "full"}));
+  EXPECT_EQ(store_->NowMillis(), 5'000);
+}
+
 TEST_P(StoreExpireTest, RestoreFromAStoreWithAnotherClockIsRefused) {
   Open(Options());
   ASSERT_OK(store_->Checkpoint(directory_ / "checkpoint"));
