@@ -463,6 +463,51 @@ class Row:
     update_num: int
 
 
+# ---- admission ----
+
+
+def _mix(word: int) -> int:
+    """MurmurHash3's finalizer (Appleby 2011) of a 64-bit word."""
+    word = ((word ^ (word >> 33)) * 0xFF51AFD7ED558CCD) & _MASK64
+    word = ((word ^ (word >> 33)) * 0xC4CEB9FE1A85EC53) & _MASK64
+    return word ^ (word >> 33)
+
+
+class OracleFilter:
+    """A counting Bloom filter in pages of 8,192 counters (docs/admission.md), as a dict of counters.
+
+    Args:
+        capacity: n, keys that it is for.
+        fpr: p, the false-positive rate that it has with so many.
+
+    Attributes:
+        num_pages, num_probes: of m = -n ln p / (ln 2)^2 counters, and k = -log2 p.
+        counters: (page, place in it) to a count from 1 to 15; the others are 0.
+    """
+
+    def __init__(self, capacity: int, fpr: float = 1e-3) -> None:
+        self.num_pages = math.ceil(-capacity * math.log(fpr) / math.log(2) ** 2 / 8192)
+        self.num_probes = max(1, round(-math.log2(fpr)))
+        self.counters: dict[tuple[int, int], int] = {}
+
+    def places(self, key: int) -> list[tuple[int, int]]:
+        """The key's counters, one for each probe; a place may occur twice."""
+        step = 0x9E3779B97F4A7C15
+        word = _mix((key + step) & _MASK64)
+        page = word * self.num_pages >> 64
+        words = [_mix((word + (i // 4 + 1) * step) & _MASK64) for i in range(self.num_probes)]
+        return [(page, words[i] >> 13 * (i % 4) & 8191) for i in range(self.num_probes)]
+
+    def add(self, key: int, n: int = 1) -> None:
+        """Counts n more occurrences of a key; no counter goes beyond 15."""
+        for place in self.places(key):
+            self.counters[place] = min(15, self.counters.get(place, 0) + n)
+
+    def count(self, key: int) -> int:
+        """The least of the key's counters."""
+        return min(self.counters.get(place, 0) for place in self.places(key))
+
+
 class OracleTable:
     """One group of a store as a dict from key to row (contracts C1, C2, C3, C8, C9).
 
@@ -473,11 +518,16 @@ class OracleTable:
         schedule: spec of a learning-rate schedule; None keeps the optimizer's own rate.
         padding_key: key that reads as zeros and takes no gradient; None: no key does.
         missing: "initial" or "zeros": how a key without a row reads.
+        min_count: occurrences after which a key gets a row, 1 to 15, as counted by a filter; until then it
+            reads as zeros. 0: with the first, and there is no filter.
+        filter_capacity, filter_fpr: of the filter.
 
     Attributes:
         rows: key (0 <= key < 2^64) to Row, in the order of their first update.
         global_step: number of apply calls so far.
         skipped: number of steps left out because the summed gradient was not finite.
+        blocked: number of steps left out because the key had not occurred often enough.
+        filter: an OracleFilter.
     """
 
     def __init__(
@@ -491,6 +541,9 @@ class OracleTable:
         schedule: Mapping[str, Value] | None = None,
         padding_key: int | None = None,
         missing: str = "initial",
+        min_count: int = 0,
+        filter_capacity: int = 1 << 20,
+        filter_fpr: float = 1e-3,
     ) -> None:
         self.dim = dim
         self.optimizer = optimizer
@@ -499,10 +552,15 @@ class OracleTable:
         self.group = group
         self.schedule = schedule
         self.padding_key = None if padding_key is None else padding_key & _MASK64
-        self.missing = missing
+        self.missing = "zeros" if min_count else missing
+        self.min_count = min_count
+        self.filter_capacity = filter_capacity
+        self.filter_fpr = filter_fpr
+        self.filter = OracleFilter(filter_capacity, filter_fpr)
         self.rows: dict[int, Row] = {}
         self.global_step = 0
         self.skipped = 0
+        self.blocked = 0
 
     def lookup(self, keys: ArrayLike) -> Float32s:
         """The rows' weights: float32 keys.shape + [dim]. Changes nothing."""
@@ -528,11 +586,14 @@ class OracleTable:
         keys: integers of any shape; gradients: float32 keys.shape + [dim]; learning_rate: of this call, None:
         the table's own.
         """
-        sums = self._summed(as_keys(keys).reshape(-1), np.asarray(gradients, np.float32))
+        occurrences = as_keys(keys).reshape(-1)
+        sums = self._summed(occurrences, np.asarray(gradients, np.float32))
         finite = {key: total for key, total in sums.items() if np.isfinite(total).all()}
         self.skipped += len(sums) - len(finite)
-        if finite:
-            self._step(finite, self.learning_rate() if learning_rate is None else learning_rate)
+        admitted = self._admitted(finite, occurrences) if self.min_count else finite
+        self.blocked += len(finite) - len(admitted)
+        if admitted:
+            self._step(admitted, self.learning_rate() if learning_rate is None else learning_rate)
         self.global_step += 1
 
     def learning_rate(self) -> float:
@@ -542,6 +603,22 @@ class OracleTable:
         if self.schedule is None:
             return base
         return scheduled_rate(self.schedule, base, self.global_step)
+
+    def _admitted(self, gradients: Mapping[int, Float32s], keys: Keys) -> dict[int, Float32s]:
+        """Those of keys with a row, and of the others that have occurred often enough; counts these."""
+        admitted = {}
+        added = []
+        for key, gradient in gradients.items():
+            n = int(np.count_nonzero(keys == key))
+            if key in self.rows:
+                admitted[key] = gradient
+                continue
+            if self.filter.count(key) + n >= self.min_count:
+                admitted[key] = gradient
+            added.append((key, n))
+        for key, n in added:  # all of a call are counted at once, whatever their order
+            self.filter.add(key, n)
+        return admitted
 
     def _initial(self, keys: ArrayLike) -> Float32s:
         return initial_weights(self.initializer, keys, self.dim, seed=self.seed, group=self.group)

@@ -8,6 +8,7 @@
 #include "damo/table/store_registry.h"
 #include "pybind/gil_release.h"
 #include "pybind/py_embedding.h"
+#include "pybind/py_filter.h"
 #include "pybind/py_initializer.h"
 #include "pybind/py_optimizer.h"
 #include "pybind/py_parameters.h"
@@ -43,6 +44,7 @@ PYBIND11_MODULE(_damo, module) {
   DefineParameters(module);
   DefineOptimizer(module);
   DefineInitializer(module);
+  DefineFilter(module);
   DefineStorage(module);
   DefineEmbedding(module);
   DefineRowImport(module);

@@ -39,6 +39,7 @@ _preload_engine()
 from damo._damo import (  # noqa: E402 - its dependency must be loaded first
     Parameters,
     PyEmbedding,
+    PyFilter,
     PyInitializer,
     PyOptimizer,
     PyRowImport,
@@ -50,6 +51,7 @@ from damo._damo import (  # noqa: E402 - its dependency must be loaded first
 __all__ = [
     "Parameters",
     "PyEmbedding",
+    "PyFilter",
     "PyInitializer",
     "PyOptimizer",
     "PyRowImport",
