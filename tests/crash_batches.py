@@ -7,6 +7,7 @@ DIM = 16
 BATCH = 300
 NUM_KEYS = 12_000  # more rows than the cache of the least memory budget has room for
 OPTIMIZER = "adam"
+FILTER_CAPACITY = 2000  # for fewer keys than there are: some are taken for others
 
 
 def make_batch(number: int) -> tuple[np.ndarray, np.ndarray]:

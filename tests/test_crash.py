@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crash_batches import BATCH, DIM, NUM_KEYS, OPTIMIZER, make_batch
+from crash_batches import BATCH, DIM, FILTER_CAPACITY, NUM_KEYS, OPTIMIZER, make_batch
 from oracles import OracleTable
 from stored_rows import step_of
 
@@ -46,7 +46,10 @@ def open_module(life):
     storage = damo.PyStorage(life["path"], durability=life["durability"], memory_budget=life["budget"])
     optimizer = damo.PyOptimizer({"name": batches.OPTIMIZER})
     initializer = damo.PyInitializer({"name": "ones"})
-    table = damo.PyEmbedding(storage, optimizer, initializer, batches.DIM)
+    table = damo.PyEmbedding(
+        storage, optimizer, initializer, batches.DIM,
+        min_count=life["min_count"], filter_capacity=batches.FILTER_CAPACITY,
+    )
     def train(number):
         keys, gradients = batches.make_batch(number)
         weights = np.empty(keys.size * batches.DIM, np.float32)
@@ -212,20 +215,28 @@ def layer_server() -> Iterator[ForkServer]:
 class Oracle:
     """The NumPy table, after as many batches as it is asked for, more and more."""
 
-    def __init__(self) -> None:
-        self.table = OracleTable(DIM, optimizer=OPTIMIZER, initializer="ones")
+    def __init__(self, min_count: int = 0) -> None:
+        self.table = OracleTable(
+            DIM,
+            optimizer=OPTIMIZER,
+            initializer="ones",
+            min_count=min_count,
+            filter_capacity=FILTER_CAPACITY,
+        )
 
     def advance(self, num_batches: int) -> None:
         for number in range(self.table.global_step, num_batches):
             self.table.apply_gradients(*make_batch(number))
 
     def assert_equal(self, store: damo_tf.Store, num_rows: int | None = None) -> None:
-        """Asserts that the store has these rows, bit for bit, and no others.
+        """Asserts that the store has these rows, bit for bit, and no others, and as many counts.
 
         Weights of all; slots and counts of `num_rows` of them, None: of all.
         """
         assert step_of(store) == self.table.global_step
         assert store.size(0) == len(self.table.rows)
+        counted = len(self.table.filter.counters) / (8192 * self.table.filter.num_pages)
+        assert store.stats()["groups"][0]["filter_fill"] == counted
         keys = np.arange(NUM_KEYS, dtype=np.uint64)
         assert store.lookup(0, keys).tobytes() == self.table.lookup(keys).tobytes()
         for key, expected in itertools.islice(self.table.rows.items(), num_rows):
@@ -262,6 +273,7 @@ def life_of(path: Path, durability: str, **settings: int) -> dict:
         "batches": 60,
         "flush_every": 0,
         "wait": 0,
+        "min_count": 0,
     }
     return {**life, **settings}
 
@@ -269,12 +281,21 @@ def life_of(path: Path, durability: str, **settings: int) -> dict:
 MOMENTS = ["opening", "opening", "opened", "applied", "applied", "applied", "flushed", "closing"]
 
 
-@pytest.mark.parametrize("durability", ["wal", "sync", "checkpoint"])
-def test_no_kill_loses_a_batch_or_leaves_part_of_one(tmp_path, server, seed, durability):
-    chosen, path, oracle, bounds = random.Random(seed), tmp_path / "store", Oracle(), Bounds(durability)
+@pytest.mark.parametrize(
+    ("durability", "min_count"), [("wal", 0), ("sync", 0), ("checkpoint", 0), ("wal", 2), ("checkpoint", 2)]
+)
+def test_no_kill_loses_a_batch_or_leaves_part_of_one(tmp_path, server, seed, durability, min_count):
+    chosen, path, bounds = random.Random(seed), tmp_path / "store", Bounds(durability)
+    oracle = Oracle(min_count)
     for moment in chosen.sample(MOMENTS, len(MOMENTS)):
         flush_every = 3 if moment == "flushed" else chosen.choice([0, 3, 7])
-        life = life_of(path, durability, batches=chosen.randint(10, 30), flush_every=flush_every)
+        life = life_of(
+            path,
+            durability,
+            batches=chosen.randint(10, 30),
+            flush_every=flush_every,
+            min_count=min_count,
+        )
         server.run_and_kill(life, moment, chosen.uniform(0, 0.02 if moment == "closing" else 0.15))
         bounds.note(server.steps)
         if chosen.random() < 0.3:
@@ -285,7 +306,7 @@ def test_no_kill_loses_a_batch_or_leaves_part_of_one(tmp_path, server, seed, dur
             oracle.advance(found)
             if found:
                 oracle.assert_equal(store, 300)
-    server.run_and_kill(life_of(path, durability, batches=20), "closed", None)
+    server.run_and_kill(life_of(path, durability, batches=20, min_count=min_count), "closed", None)
     bounds.note(server.steps)
     oracle.advance(server.steps["applied"])
     with damo_tf.Store(path) as store:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine against the plain-NumPy table of oracles.py, bit for bit; and contract C5, determinism."""
 
+import functools
 import hashlib
 import itertools
 import tempfile
@@ -130,6 +131,9 @@ def make_embedding(store: damo_tf.Store, oracle: OracleTable) -> damo.PyEmbeddin
         damo.PyInitializer(as_dict(oracle.initializer)),
         oracle.dim,
         oracle.group,
+        min_count=oracle.min_count,
+        filter_capacity=oracle.filter_capacity if oracle.min_count else None,
+        filter_fpr=oracle.filter_fpr if oracle.min_count else None,
     )
 
 
@@ -155,8 +159,13 @@ def assert_table_equals_oracle(oracle: OracleTable, pool: list[int], batches: li
             np.testing.assert_array_equal(
                 bits(lookup(embedding, keys_known)), bits(oracle.lookup(keys_known))
             )
-        assert store.stats()["groups"][oracle.group]["skipped"] == oracle.skipped
+        stats = store.stats()["groups"][oracle.group]
+        assert stats["skipped"] == oracle.skipped
+        assert stats["blocked"] == oracle.blocked
+        set_counters = sum(count > 0 for count in oracle.filter.counters.values())
+        assert stats["filter_fill"] == set_counters / (8192 * oracle.filter.num_pages)
     event("a row was skipped" if oracle.skipped else "every gradient was finite")
+    event("a key was blocked" if oracle.blocked else "no key was blocked")
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -173,6 +182,43 @@ def test_any_training_of_a_table_equals_the_oracle(optimizer, data):
         group=data.draw(st.integers(0, 255), "group"),
     )
     assert_table_equals_oracle(oracle, *data.draw(batches_of(oracle.dim), "batches"))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_training_with_a_min_count_equals_the_oracle(data):
+    oracle = OracleTable(
+        data.draw(st.integers(1, 20), "dim"),
+        optimizer=data.draw(st.sampled_from(sorted(OPTIMIZERS)), "optimizer"),
+        initializer=data.draw(st.sampled_from(sorted(INITIALIZERS)), "initializer"),
+        seed=data.draw(st.integers(0, 2**64 - 1), "seed"),
+        group=data.draw(st.integers(0, 255), "group"),
+        min_count=data.draw(st.integers(1, 15) | st.integers(1, 3), "min_count"),
+        filter_capacity=data.draw(st.integers(1, 10_000), "filter_capacity"),
+        # At a rate of a half there is one probe: keys are mistaken for each other.
+        filter_fpr=data.draw(st.sampled_from([0.5, 0.1, 1e-3]), "filter_fpr"),
+    )
+    assert_table_equals_oracle(oracle, *data.draw(batches_of(oracle.dim), "batches"))
+
+
+def test_a_crowded_filter_admits_the_same_keys_as_the_oracles(tmp_path, rng):
+    """A filter for a tenth of the keys, batches larger than the memory budget, and a life in between."""
+    oracle = OracleTable(40, optimizer="sgd", min_count=2, filter_capacity=1500, filter_fpr=0.05)
+    for _ in range(2):
+        with damo_tf.Store(tmp_path / "store", memory_budget=4 << 20) as store:
+            embedding = make_embedding(store, oracle)
+            for size in (15_000, 500, 3000):
+                keys = rng.integers(0, 15_000, size).astype(np.uint64)
+                gradients = rng.standard_normal((size, 40), np.float32)
+                embedding.apply_gradients(keys, gradients.reshape(-1))
+                oracle.apply_gradients(keys, gradients)
+            everything = np.arange(15_000, dtype=np.uint64)
+            np.testing.assert_array_equal(
+                bits(lookup(embedding, everything)), bits(oracle.lookup(everything))
+            )
+            assert_rows_equal(store, oracle)
+    assert oracle.blocked > 1000
+    assert len(oracle.rows) > 1000
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
@@ -278,7 +324,7 @@ TRAIN = """
 import hashlib, os, sys
 import numpy as np
 
-directory, memory_budget, durability, num_cpus, steps_per_opening, row_cache = sys.argv[1:]
+directory, memory_budget, durability, num_cpus, steps_per_opening, row_cache, min_count = sys.argv[1:]
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(num_cpus)])
 
 import damo
@@ -292,7 +338,13 @@ for first in range(0, STEPS, int(steps_per_opening)):
         row_cache=row_cache == "True",
     )
     embedding = damo.PyEmbedding(
-        storage, damo.PyOptimizer({"name": "adam"}), damo.PyInitializer({"name": "random_normal"}), DIM, 3
+        storage,
+        damo.PyOptimizer({"name": "adam"}),
+        damo.PyInitializer({"name": "random_normal"}),
+        DIM,
+        3,
+        min_count=int(min_count),
+        filter_capacity=FILTER_CAPACITY,
     )
     for step in range(first, min(first + int(steps_per_opening), STEPS)):
         rng = np.random.default_rng(step)
@@ -311,14 +363,23 @@ print(storage.stats()["groups"][3]["step"], digest.hexdigest())
 """
 # Rows of 32 + 3 * 4 * 64 bytes: some 12 MB, several times the smallest budget and a part of the others. A few
 # keys come in every batch, most in one or two.
-SIZES = {"STEPS": 12, "DIM": 64, "BATCH": 3000, "NUM_KEYS": 20_000}
+# The filter is too small for them.
+SIZES = {"STEPS": 12, "DIM": 64, "BATCH": 3000, "NUM_KEYS": 20_000, "FILTER_CAPACITY": 2000}
 MANY_CPUS = 64  # all there are
 
 
-@pytest.fixture(scope="module")
-def expected_training() -> str:
+@functools.cache
+def expected_training(min_count: int) -> str:
     """What TRAIN prints, by the oracle."""
-    oracle = OracleTable(SIZES["DIM"], optimizer="adam", initializer="random_normal", seed=5, group=3)
+    oracle = OracleTable(
+        SIZES["DIM"],
+        optimizer="adam",
+        initializer="random_normal",
+        seed=5,
+        group=3,
+        min_count=min_count,
+        filter_capacity=SIZES["FILTER_CAPACITY"],
+    )
     for step in range(SIZES["STEPS"]):
         rng = np.random.default_rng(step)
         keys = (SIZES["NUM_KEYS"] * rng.random(SIZES["BATCH"]) ** 2).astype(np.uint64)
@@ -333,35 +394,41 @@ def expected_training() -> str:
 
 
 @pytest.mark.parametrize(
-    ("memory_budget", "durability", "num_cpus", "steps_per_opening", "row_cache"),
+    ("memory_budget", "durability", "num_cpus", "steps_per_opening", "row_cache", "min_count"),
     [
-        (1 << 30, "wal", MANY_CPUS, SIZES["STEPS"], True),
-        (64 << 20, "wal", MANY_CPUS, SIZES["STEPS"], True),
-        (4 << 20, "wal", MANY_CPUS, SIZES["STEPS"], True),
-        (4 << 20, "wal", 1, SIZES["STEPS"], True),
-        (1 << 30, "wal", 1, SIZES["STEPS"], True),
-        (1 << 30, "wal", MANY_CPUS, 1, True),
-        (4 << 20, "wal", MANY_CPUS, 1, True),
-        (1 << 30, "sync", MANY_CPUS, SIZES["STEPS"], True),
-        (1 << 30, "checkpoint", MANY_CPUS, SIZES["STEPS"], True),
-        (4 << 20, "checkpoint", 1, 5, True),
-        (64 << 20, "wal", MANY_CPUS, SIZES["STEPS"], False),
-        (4 << 20, "wal", 1, 5, False),
+        (1 << 30, "wal", MANY_CPUS, SIZES["STEPS"], True, 0),
+        (64 << 20, "wal", MANY_CPUS, SIZES["STEPS"], True, 0),
+        (4 << 20, "wal", MANY_CPUS, SIZES["STEPS"], True, 0),
+        (4 << 20, "wal", 1, SIZES["STEPS"], True, 0),
+        (1 << 30, "wal", 1, SIZES["STEPS"], True, 0),
+        (1 << 30, "wal", MANY_CPUS, 1, True, 0),
+        (4 << 20, "wal", MANY_CPUS, 1, True, 0),
+        (1 << 30, "sync", MANY_CPUS, SIZES["STEPS"], True, 0),
+        (1 << 30, "checkpoint", MANY_CPUS, SIZES["STEPS"], True, 0),
+        (4 << 20, "checkpoint", 1, 5, True, 0),
+        (64 << 20, "wal", MANY_CPUS, SIZES["STEPS"], False, 0),
+        (4 << 20, "wal", 1, 5, False, 0),
+        (1 << 30, "wal", MANY_CPUS, SIZES["STEPS"], True, 2),
+        (4 << 20, "wal", 1, 5, True, 2),
+        (4 << 20, "wal", MANY_CPUS, 1, True, 2),
+        (4 << 20, "sync", MANY_CPUS, SIZES["STEPS"], True, 2),
+        (4 << 20, "checkpoint", 1, 5, True, 2),
+        (64 << 20, "wal", MANY_CPUS, 5, False, 2),
     ],
 )
 def test_training_is_the_same_under_all_settings(
     tmp_path: Path,
     run_python,
-    expected_training,
     memory_budget,
     durability,
     num_cpus,
     steps_per_opening,
     row_cache,
+    min_count,
 ):
     program = "\n".join(f"{name} = {value}" for name, value in SIZES.items()) + TRAIN
-    settings = (memory_budget, durability, num_cpus, steps_per_opening, row_cache)
-    assert run_python(program, tmp_path / "store", *settings) == expected_training
+    settings = (memory_budget, durability, num_cpus, steps_per_opening, row_cache, min_count)
+    assert run_python(program, tmp_path / "store", *settings) == expected_training(min_count)
 
 
 def test_every_algorithm_of_the_oracles_is_tested():

@@ -15,7 +15,7 @@ namespace {
 namespace py = pybind11;
 
 GroupConfig MakeConfig(const PyOptimizer& optimizer, const PyInitializer& initializer, int64_t dimension,
-                       int64_t group, const GroupTtl& ttl_seconds) {
+                       int64_t group, const GroupTtl& ttl_seconds, const PyEmbedding::Admission& admission) {
   ThrowIfError(ValidateGroup(group));
   GroupConfig config;
   config.group = static_cast<int>(group);
@@ -24,6 +24,9 @@ GroupConfig MakeConfig(const PyOptimizer& optimizer, const PyInitializer& initia
   config.initializer = initializer.parameters();
   config.schedule = optimizer.schedule_parameters();
   config.ttl_seconds = GroupTtlArgument(ttl_seconds);
+  config.min_count = admission.min_count;
+  config.filter_capacity = admission.filter_capacity;
+  config.filter_fpr = admission.filter_fpr;
   return config;
 }
 
@@ -31,9 +34,10 @@ GroupConfig MakeConfig(const PyOptimizer& optimizer, const PyInitializer& initia
 
 PyEmbedding::PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer,
                          const PyInitializer& initializer, int64_t dimension, int64_t group,
-                         const GroupTtl& ttl_seconds)
+                         const GroupTtl& ttl_seconds, const Admission& admission)
     : store_(storage.store()),
-      table_(storage.AddGroup(MakeConfig(optimizer, initializer, dimension, group, ttl_seconds))) {}
+      table_(storage.AddGroup(MakeConfig(optimizer, initializer, dimension, group, ttl_seconds, admission))) {
+}
 
 void PyEmbedding::Lookup(const py::object& keys, const py::object& weights) const {
   LookupOptions options;
@@ -69,13 +73,25 @@ void DefineEmbedding(py::module_& module) {
       "    group: 0 to 255. Two PyEmbedding of one group share its rows.\n"
       "    ttl_seconds: int > 0: rows not updated for so long read as missing; \"never\": none does; None: "
       "as\n"
-      "        the store has it.\n\n"
+      "        the store has it.\n"
+      "    min_count: 0 to 15: a key gets a row when it has occurred so often in apply_gradients; until "
+      "then\n"
+      "        it reads as zeros. 0 (default): at once, and until then it reads as its initial value.\n"
+      "    filter_capacity, filter_fpr: the filter that counts, see PyFilter; fixed with the first "
+      "min_count.\n"
+      "        None: as it stands, else 2**20 (less in a small memory_budget) and 1e-3.\n\n"
       "Raises:\n"
       "    ValueError: an argument breaks its rule, or the group stands with other settings.")
-      .def(py::init<const PyStorage&, const PyOptimizer&, const PyInitializer&, int64_t, int64_t,
-                    const GroupTtl&>(),
+      .def(py::init([](const PyStorage& storage, const PyOptimizer& optimizer,
+                       const PyInitializer& initializer, int64_t dimension, int64_t group,
+                       const GroupTtl& ttl_seconds, int64_t min_count, std::optional<int64_t> filter_capacity,
+                       std::optional<double> filter_fpr) {
+             return PyEmbedding(storage, optimizer, initializer, dimension, group, ttl_seconds,
+                                {min_count, filter_capacity, filter_fpr});
+           }),
            py::arg("storage"), py::arg("optimizer"), py::arg("initializer"), py::arg("dimension"),
-           py::arg("group") = 0, py::kw_only(), py::arg("ttl_seconds") = py::none())
+           py::arg("group") = 0, py::kw_only(), py::arg("ttl_seconds") = py::none(), py::arg("min_count") = 0,
+           py::arg("filter_capacity") = py::none(), py::arg("filter_fpr") = py::none())
       .def("lookup", &PyEmbedding::Lookup, py::arg("keys"), py::arg("weights"),
            "Fills `weights` with the rows of `keys`; a key without a row reads as its initial value. Rows\n"
            "that are not in memory are brought there, for an apply_gradients that is to follow.\n\n"

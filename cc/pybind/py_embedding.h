@@ -6,6 +6,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -19,8 +20,15 @@ namespace damo::python {
 
 class PyEmbedding {
  public:
+  // When keys get rows; see GroupConfig.
+  struct Admission {
+    int64_t min_count;
+    std::optional<int64_t> filter_capacity;
+    std::optional<double> filter_fpr;
+  };
+
   PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer, const PyInitializer& initializer,
-              int64_t dimension, int64_t group, const GroupTtl& ttl_seconds);
+              int64_t dimension, int64_t group, const GroupTtl& ttl_seconds, const Admission& admission);
 
   // As ~PyStorage().
   ~PyEmbedding() {

@@ -48,7 +48,8 @@ std::shared_ptr<EmbeddingTable> TableOf(const PyStorage& self, int64_t group) {
 }
 
 void AddGroup(const PyStorage& self, int64_t group, int64_t dim, const py::object& initializer,
-              const py::object& optimizer, const py::object& schedule, const GroupTtl& ttl_seconds) {
+              const py::object& optimizer, const py::object& schedule, const GroupTtl& ttl_seconds,
+              int64_t min_count, std::optional<int64_t> filter_capacity, std::optional<double> filter_fpr) {
   ThrowIfError(ValidateGroup(group));
   GroupConfig config;
   config.group = static_cast<int>(group);
@@ -57,6 +58,9 @@ void AddGroup(const PyStorage& self, int64_t group, int64_t dim, const py::objec
   config.optimizer = ParametersArgument("optimizer", optimizer);
   if (!schedule.is_none()) config.schedule = ParametersArgument("schedule", schedule);
   config.ttl_seconds = GroupTtlArgument(ttl_seconds);
+  config.min_count = min_count;
+  config.filter_capacity = filter_capacity;
+  config.filter_fpr = filter_fpr;
   self.AddGroup(config);
 }
 
@@ -73,6 +77,9 @@ py::dict GroupConfigDict(const GroupConfig& config) {
   dict["initializer"] = ToDict(config.initializer);
   dict["schedule"] = config.schedule ? py::object(ToDict(*config.schedule)) : py::none();
   dict["ttl_seconds"] = ToPython(config.ttl_seconds);
+  dict["min_count"] = config.min_count;
+  dict["filter_capacity"] = config.filter_capacity;
+  dict["filter_fpr"] = config.filter_fpr;
   return dict;
 }
 
@@ -86,12 +93,15 @@ py::dict GroupDict(const GroupStats& group) {
   dict["updated"] = group.counters.updated_rows;
   dict["inserted"] = group.counters.inserted_rows;
   dict["skipped"] = group.counters.skipped_rows;
+  dict["blocked"] = group.counters.blocked_keys;
   dict["expired"] = group.counters.expired_rows;
   dict["cache_hits"] = group.counters.lookup_keys - group.counters.cache_misses;
   dict["cache_misses"] = group.counters.cache_misses;
   dict["cache_rows"] = group.memory.num_rows;
   dict["dirty"] = group.memory.num_dirty;
   dict["evicted"] = group.memory.num_evicted;
+  dict["filter_bytes"] = group.memory.filter_bytes;
+  dict["filter_fill"] = group.memory.filter_fill;
   return dict;
 }
 
@@ -348,7 +358,8 @@ void DefineStorage(py::module_& module) {
       .def_property_readonly("closed", &Closed, "Whether close() has been called by anyone.")
       .def("add_group", &AddGroup, py::arg("group"), py::arg("dim"), py::arg("initializer"),
            py::arg("optimizer"), py::arg("schedule") = py::none(), py::kw_only(),
-           py::arg("ttl_seconds") = py::none(),
+           py::arg("ttl_seconds") = py::none(), py::arg("min_count") = 0,
+           py::arg("filter_capacity") = py::none(), py::arg("filter_fpr") = py::none(),
            "Configures a group; repeating it with equal settings is allowed, with others a ValueError.\n\n"
            "`ttl_seconds`: int > 0, \"never\", or None: as the store has it.")
       .def(
@@ -357,7 +368,8 @@ void DefineStorage(py::module_& module) {
             return GroupConfigDict(TableOf(self, group)->recipe()->config);
           },
           py::arg("group"),
-          "dim, optimizer, initializer, schedule and ttl_seconds of a group, defaults filled in.")
+          "dim, optimizer, initializer, schedule, ttl_seconds, min_count, filter_capacity and filter_fpr of\n"
+          "a group, defaults filled in.")
       .def("lookup", &Lookup, py::arg("group"), py::arg("keys"), py::arg("weights"), py::kw_only(),
            py::arg("padding_key") = py::none(), py::arg("missing") = "initial",
            "Fills `weights`, float32 [n * dim], with the rows of `keys`, uint64 [n].")

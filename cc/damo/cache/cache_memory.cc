@@ -77,7 +77,7 @@ char* CacheMemory::AcquireSlab(Holder* holder, size_t slab_bytes, bool beyond_li
     if (beyond_limit || used_bytes_ + static_cast<int64_t>(slab_bytes) <= limit_bytes_) {
       return TakeLocked(holder, slab_bytes);
     }
-    largest = LargestLocked(holder, slab_bytes);
+    largest = LargerLocked(holder, slab_bytes);
   }
   if (largest == nullptr) return nullptr;
   largest->TryReleaseSlab();
@@ -101,6 +101,27 @@ void CacheMemory::Charge(Holder* holder, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   used_bytes_ += bytes;
   holder->bytes_ += bytes;
+}
+
+void CacheMemory::Reserve(int64_t bytes) {
+  int64_t used = 0;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    used_bytes_ += bytes;
+    used = used_bytes_;
+  }
+  while (bytes > 0 && used > limit_bytes()) {
+    Holder* largest = nullptr;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      largest = LargestLocked();
+    }
+    if (largest == nullptr) return;
+    largest->TryReleaseSlab();
+    const int64_t left = used_bytes();
+    if (left >= used) return;
+    used = left;
+  }
 }
 
 // Requires mutex_.
@@ -128,11 +149,17 @@ char* CacheMemory::CutSlabLocked() {
 }
 
 // Requires mutex_.
-CacheMemory::Holder* CacheMemory::LargestLocked(const Holder* holder, size_t slab_bytes) const {
+CacheMemory::Holder* CacheMemory::LargestLocked() const {
   Holder* largest = nullptr;
-  for (Holder* const other : holders_) {
-    if (largest == nullptr || other->bytes_ > largest->bytes_) largest = other;
+  for (Holder* const holder : holders_) {
+    if (largest == nullptr || holder->bytes_ > largest->bytes_) largest = holder;
   }
+  return largest;
+}
+
+// Requires mutex_.
+CacheMemory::Holder* CacheMemory::LargerLocked(const Holder* holder, size_t slab_bytes) const {
+  Holder* const largest = LargestLocked();
   const int64_t least = holder->bytes_ + 2 * static_cast<int64_t>(slab_bytes);
   return largest != nullptr && largest->bytes_ >= least ? largest : nullptr;
 }

@@ -52,6 +52,10 @@ class CacheMemory {
   // are then refused until it is under again.
   void Charge(Holder* holder, int64_t bytes);
 
+  // Counts memory that is no cache's, or, negative, is no longer. Goes over the limit if need be; what caches
+  // can give back at once they do.
+  void Reserve(int64_t bytes);
+
   // Rows of up to an eighth of this share slabs of exactly this size, which are cut from large pages.
   static constexpr size_t kSlabBytes = size_t{32} << 10;
 
@@ -59,8 +63,10 @@ class CacheMemory {
   char* TakeLocked(Holder* holder, size_t slab_bytes);
   // A slab of kSlabBytes from the free list or a new chunk.
   char* CutSlabLocked();
-  // The holder that has most, if it has at least two slabs more than `holder`; else null.
-  Holder* LargestLocked(const Holder* holder, size_t slab_bytes) const;
+  // The holder that has most; null if there is none.
+  Holder* LargestLocked() const;
+  // The same, null unless it has at least two slabs more than `holder`.
+  Holder* LargerLocked(const Holder* holder, size_t slab_bytes) const;
 
   const size_t chunk_bytes_;
   mutable std::mutex mutex_;  // guards what follows

@@ -28,6 +28,14 @@ TEST(GroupConfigTest, ValidateNamesRuleAndValue) {
   config = Example();
   config.dim = 0;
   EXPECT_EQ(config.Validate().message(), "`dim` must be in [1, 65536]. Received: dim=0");
+  config = Example();
+  config.min_count = 16;
+  EXPECT_EQ(config.Validate().message(), "`min_count` must be in [0, 15]. Received: min_count=16");
+  config.min_count = -1;
+  EXPECT_FALSE(config.Validate().ok());
+  config = Example();
+  config.filter_capacity = 0;
+  EXPECT_FALSE(config.Validate().ok());
   config.dim = 65537;
   EXPECT_FALSE(config.Validate().ok());
   config = Example();
@@ -65,6 +73,20 @@ TEST(GroupConfigTest, GoldenJson) {
       R"({"dim":16,"initializer":{"name":"zeros"},"optimizer":{"gamma":0.001,"name":"adam"},"ttl_seconds":3600})");
 }
 
+TEST(GroupConfigTest, GoldenJsonOfAGroupWithAFilter) {
+  GroupConfig config = Example();
+  config.min_count = 3;
+  config.filter_capacity = 1 << 20;
+  config.filter_fpr = 1e-3;
+  const std::string json = config.ToJson();
+  EXPECT_EQ(json, R"({"dim":16,"filter":{"capacity":1048576,"fpr":0.001},"initializer":{"name":"zeros"},)"
+                  R"("min_count":3,"optimizer":{"gamma":0.001,"name":"adam"}})");
+  const StatusOr<GroupConfig> read = GroupConfig::FromJson(3, json);
+  ASSERT_TRUE(read.ok()) << read.status().ToString();
+  EXPECT_EQ(read->min_count, 3);
+  EXPECT_TRUE(read->filter() == config.filter());
+}
+
 TEST(GroupConfigTest, JsonReadsBack) {
   GroupConfig config = Example();
   config.schedule = Parameters("exponential_decay");
@@ -84,7 +106,11 @@ TEST(GroupConfigTest, DamagedJsonIsAnError) {
         R"({"dim":16,"optimizer":[],"initializer":{"name":"zeros"}})",
         R"({"dim":16,"optimizer":{},"initializer":{},"ttl_seconds":1.5})",
         R"({"dim":16,"optimizer":{},"initializer":{},"ttl_seconds":-1})",
-        R"({"dim":-1,"optimizer":{},"initializer":{}})"}) {
+        R"({"dim":-1,"optimizer":{},"initializer":{}})",
+        R"({"dim":16,"initializer":{"name":"zeros"},"min_count":16,"optimizer":{"name":"sgd"}})",
+        R"({"dim":16,"initializer":{"name":"zeros"},"min_count":"3","optimizer":{"name":"sgd"}})",
+        R"({"dim":16,"filter":{"capacity":5},"initializer":{"name":"zeros"},"optimizer":{"name":"sgd"}})",
+        R"({"dim":16,"filter":7,"initializer":{"name":"zeros"},"optimizer":{"name":"sgd"}})"}) {
     EXPECT_FALSE(GroupConfig::FromJson(0, text).ok()) << text;
   }
 }
@@ -101,6 +127,19 @@ TEST(GroupConfigTest, DifferencesAreNamedWithBothValues) {
   EXPECT_TRUE(CheckSameRows(Example(), asked).ok());
   EXPECT_EQ(CheckSameConfig(Example(), asked).message(),
             R"(has optimizer {"gamma":0.001,"name":"adam"}, asked for {"gamma":0.5,"name":"adam"})");
+  asked = Example();
+  asked.min_count = 3;
+  EXPECT_TRUE(CheckSameRows(Example(), asked).ok());
+  EXPECT_EQ(CheckSameConfig(Example(), asked).message(), "has min_count 0, asked for 3");
+  GroupConfig has = asked;
+  asked.filter_capacity = 1000;
+  EXPECT_TRUE(CheckSameConfig(has, asked).ok());
+  has.filter_capacity = 2000;
+  EXPECT_EQ(CheckSameRows(has, asked).message(), "has filter_capacity 2000, asked for 1000");
+  asked = has;
+  has.filter_fpr = 0.1;
+  asked.filter_fpr = 0.2;
+  EXPECT_EQ(CheckSameRows(has, asked).message(), "has filter_fpr 0.1, asked for 0.2");
   asked = Example();
   asked.initializer = Parameters("ones");
   EXPECT_FALSE(CheckSameConfig(Example(), asked).ok());

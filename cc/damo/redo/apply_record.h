@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "damo/base/endian.h"
@@ -23,6 +24,7 @@ struct ApplyRecordHeader {
   int64_t time_millis = 0;  // of the call; update_time of its rows
   double learning_rate = 0;
   uint64_t num_rows = 0;
+  uint32_t num_counted = 0;  // keys whose occurrences went into the group's filter
 };
 
 inline constexpr size_t kApplyRecordHeaderBytes = 48;
@@ -35,6 +37,11 @@ inline constexpr size_t ApplyRowBytes(size_t dim) { return kApplyRowPrefixBytes 
 
 // Set in the number of an update: the key had no row, live or expired, before this call.
 inline constexpr uint64_t kAbsentRowFlag = uint64_t{1} << 63;
+
+// Behind the rows: a key that had no row, and how often it occurred in the call; it may have got one. Each
+// key once, in no particular order.
+inline constexpr size_t kCountedKeyBytes = 12;
+void AppendCountedKey(uint64_t key, uint32_t occurrences, std::string* bytes);
 
 // A record taken apart. Borrows its bytes.
 class ApplyRecord {
@@ -52,9 +59,13 @@ class ApplyRecord {
   // dim floats, aligned for float if the record is.
   const char* gradient(uint64_t i) const { return Row(i) + kApplyRowPrefixBytes; }
 
+  uint64_t counted_key(uint64_t i) const { return LoadLittleEndian<uint64_t>(Counted(i)); }
+  uint32_t occurrences(uint64_t i) const { return LoadLittleEndian<uint32_t>(Counted(i) + sizeof(uint64_t)); }
+
  private:
   ApplyRecord(const ApplyRecordHeader& header, const char* rows) : header_(header), rows_(rows) {}
   const char* Row(uint64_t i) const { return rows_ + i * ApplyRowBytes(header_.dim); }
+  const char* Counted(uint64_t i) const { return Row(header_.num_rows) + i * kCountedKeyBytes; }
 
   ApplyRecordHeader header_;
   const char* rows_;

@@ -93,6 +93,7 @@ StatusOr<bool> CachedTable::TryApply(Storage& storage, ApplyCall& call, Executor
   if (!fits) return false;
   const auto load_and_log = [&]() -> Status {
     DAMO_RETURN_IF_ERROR(Load(storage, call, executor));
+    if (filter_ != nullptr) DAMO_RETURN_IF_ERROR(Admit(call, executor));
     return Log(call);
   };
   const Status status = load_and_log();
@@ -177,6 +178,19 @@ Status CachedTable::LoadRow(const RowToLoad& missing, std::optional<std::string_
   return Status();
 }
 
+// Gives up the keys that have not occurred often enough for a row. The filter itself counts when the call has
+// become a fact.
+Status CachedTable::Admit(ApplyCall& call, Executor& executor) {
+  const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  const auto admit = [&](int64_t begin, int64_t end) -> Status {
+    for (auto i = static_cast<int>(begin); i < end; ++i) {
+      updates_[i].Admit(cache_->shard(i), partition_.shard(i), *filter_, call.context);
+    }
+    return Status();
+  };
+  return ParallelForStatus(executor, cache_->num_shards(), call.min_shards(*cache_), admit);
+}
+
 // Makes the call a fact: what comes after cannot fail.
 Status CachedTable::Log(ApplyCall& call) {
   if (shared_.durability == Durability::kCheckpoint) return Status();
@@ -191,6 +205,12 @@ Status CachedTable::Log(ApplyCall& call) {
     header.num_rows += static_cast<uint64_t>(update.num_rows());
     if (update.num_rows() > 0) pieces.push_back(update.record_rows());
   }
+  std::string counted;
+  for (const ShardUpdate& update : updates_) {
+    for (const CountedKey& key : update.counted()) AppendCountedKey(key.key, key.occurrences, &counted);
+    header.num_counted += static_cast<uint32_t>(update.counted().size());
+  }
+  if (!counted.empty()) pieces.emplace_back(counted);
   const auto bytes = EncodeApplyRecordHeader(header);
   pieces[0] = {bytes.data(), bytes.size()};
   DAMO_ASSIGN_OR_RETURN(call.lsn, shared_.log->Append(pieces));
@@ -212,10 +232,12 @@ void CachedTable::Update(ApplyCall& call, Executor& executor) {
     });
   }
   for (const ShardUpdate& update : updates_) {
+    if (!update.counted().empty()) filter_->Add(update.counted());
     const ShardUpdate::Result& result = update.result();
     call.result.num_updated += result.num_updated;
     call.result.num_inserted += result.num_inserted;
     call.result.num_skipped += result.num_skipped;
+    call.result.num_blocked += result.num_blocked;
     call.num_newly_dirty += result.num_newly_dirty;
     atomic_counters().expired_rows += result.num_expired;
   }
@@ -243,14 +265,15 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
   header.dim = static_cast<uint32_t>(dim());
   header.step = state().step;
   header.time_millis = NowMillis();
-  int64_t num_skipped = 0;
+  ApplyResult left_out;
   DAMO_ASSIGN_OR_RETURN(const std::string bytes,
-                        MakeRecord(storage, keys, gradients, options, header, &num_skipped));
+                        MakeRecord(storage, keys, gradients, options, header, &left_out));
   const std::string_view piece = bytes;
   DAMO_ASSIGN_OR_RETURN(const uint64_t lsn, shared_.log->Append(Span<const std::string_view>(&piece, 1)));
   DAMO_ASSIGN_OR_RETURN(const ApplyRecord record, ApplyRecord::Decode(bytes));
   DAMO_ASSIGN_OR_RETURN(ApplyResult result, ApplyRecorded(storage, lsn, record, executor));
-  result.num_skipped += num_skipped;
+  result.num_skipped += left_out.num_skipped;
+  result.num_blocked += left_out.num_blocked;
   if (shared_.durability == Durability::kCheckpoint) {
     DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
   }
@@ -260,11 +283,12 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
 
 StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const uint64_t> keys,
                                               Span<const float> gradients, const ApplyOptions& options,
-                                              ApplyRecordHeader& header, int64_t* num_skipped) {
+                                              ApplyRecordHeader& header, ApplyResult* result) {
   const ScopedFloatEnvironment float_environment;
   const UniqueKeys unique(keys, options.padding_key);
   const size_t num_floats = dim();
   std::vector<uint64_t> kept;
+  std::vector<CountedKey> kept_occurrences;
   std::string rows;
   std::vector<float> sum(num_floats);
   for (int64_t i = 0; i < unique.size(); ++i) {
@@ -279,10 +303,11 @@ StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const
       first = false;
     }
     if (!std::all_of(sum.begin(), sum.end(), [](float v) { return std::isfinite(v); })) {
-      ++*num_skipped;
+      ++result->num_skipped;
       continue;
     }
     kept.push_back(unique.keys()[i]);
+    kept_occurrences.push_back({kept.back(), static_cast<uint32_t>(unique.Occurrences(i).size())});
     char prefix[kApplyRowPrefixBytes] = {};
     StoreLittleEndian(kept.back(), prefix);
     rows.append(prefix, sizeof(prefix));
@@ -290,8 +315,35 @@ StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const
   }
   header.num_rows = kept.size();
   DAMO_RETURN_IF_ERROR(SetNextNumbers(storage, kept, header.time_millis, rows));
+  std::string counted;
+  if (filter_ != nullptr) counted = AdmitRecorded(kept_occurrences, &rows, header, result);
   const auto bytes = EncodeApplyRecordHeader(header);
-  return std::string(bytes.data(), bytes.size()) + rows;
+  return std::string(bytes.data(), bytes.size()) + rows + counted;
+}
+
+// Removes from the rows of a record those whose keys have no row and have not occurred often enough for one.
+// `keys` are all of the rows', with their occurrences in the call. Returns what the record is to say of the
+// keys counted.
+std::string CachedTable::AdmitRecorded(const std::vector<CountedKey>& keys, std::string* rows,
+                                       ApplyRecordHeader& header, ApplyResult* result) const {
+  const int64_t min_count = recipe()->config.min_count;
+  const size_t stride = ApplyRowBytes(dim());
+  std::string counted;
+  size_t num_kept = 0;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const char* const row = rows->data() + i * stride;
+    if (BeginsRow(LoadLittleEndian<uint64_t>(row + sizeof(uint64_t)))) {
+      AppendCountedKey(keys[i].key, keys[i].occurrences, &counted);
+      ++header.num_counted;
+      if (filter_->Count(keys[i].key) + keys[i].occurrences < min_count) continue;
+    }
+    std::memmove(rows->data() + num_kept * stride, row, stride);
+    ++num_kept;
+  }
+  result->num_blocked += static_cast<int64_t>(keys.size() - num_kept);
+  rows->resize(num_kept * stride);
+  header.num_rows = num_kept;
+  return counted;
 }
 
 // Fills in the numbers of the updates that the rows of a record are about to have.
@@ -338,7 +390,9 @@ StatusOr<ApplyResult> CachedTable::ApplyRecorded(Storage& storage, uint64_t lsn,
                                                  Executor& executor) {
   open_record_ = {lsn, record.header().time_millis};
   ApplyResult result;
-  const Status status = ApplyParts(storage, record, executor, &result);
+  Status status = ApplyParts(storage, record, executor, &result);
+  // After the last flush of a part: what is flushed is never a part of the counts.
+  if (status.ok()) status = CountRecorded(record);
   if (!status.ok()) {
     broken_ = FailedPrecondition("a call that was logged could not be finished (", status.message(),
                                  "); nothing is lost: close the store and open it again");
@@ -347,6 +401,20 @@ StatusOr<ApplyResult> CachedTable::ApplyRecorded(Storage& storage, uint64_t lsn,
   open_record_.reset();
   set_state({state().step + 1, state().num_rows + result.num_inserted});
   return result;
+}
+
+Status CachedTable::CountRecorded(const ApplyRecord& record) {
+  if (record.header().num_counted == 0 || session().settings().read_only) return Status();
+  if (filter_ == nullptr) {
+    return DataLoss("redo record of group ", group(), " counts keys, but the group has no min_count");
+  }
+  std::vector<CountedKey> keys;
+  keys.reserve(record.header().num_counted);
+  for (uint64_t i = 0; i < record.header().num_counted; ++i) {
+    keys.push_back({record.counted_key(i), record.occurrences(i)});
+  }
+  filter_->Add(keys);
+  return Status();
 }
 
 Status CachedTable::ApplyParts(Storage& storage, const ApplyRecord& record, Executor& executor,

@@ -83,8 +83,10 @@ Status CachedTable::DoLookup(const Storage& storage, Span<const uint64_t> keys, 
                              Executor& executor, Span<float> weights) const {
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   const bool keep = options.training || session().settings().read_only;
-  return FindAll(storage, {keys, options, {*recipe, NowMillis(), /*learning_rate=*/0}, keep, weights},
-                 executor);
+  return FindAll(
+      storage,
+      {keys, OptionsFor(*recipe, options), {*recipe, NowMillis(), /*learning_rate=*/0}, keep, weights},
+      executor);
 }
 
 Status CachedTable::DoPrefetch(const Storage& storage, Span<const uint64_t> keys,

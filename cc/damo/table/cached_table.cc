@@ -35,17 +35,41 @@ Status CachedTable::CheckWhetherEmpty(const Storage& storage) {
   return scanned;
 }
 
-TableMemory CachedTable::memory() const {
-  const RowCacheStats stats = cache_->Stats();
-  return {stats.num_rows, stats.num_dirty, stats.num_evicted};
+StatusOr<std::shared_ptr<GroupFilter>> CachedTable::MakeFilter(const GroupRecipe& recipe,
+                                                               const Storage& storage) const {
+  const GroupConfig& config = recipe.config;
+  if (config.min_count == 0 || session().settings().read_only) return std::shared_ptr<GroupFilter>();
+  auto filter = std::make_shared<GroupFilter>(group(), *config.filter(), shared_.memory);
+  DAMO_RETURN_IF_ERROR(filter->Load(storage));
+  return filter;
 }
 
-StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+Status CachedTable::LoadFilter(const Storage& storage) {
+  DAMO_ASSIGN_OR_RETURN(filter_, MakeFilter(*recipe(), storage));
+  return Status();
+}
+
+TableMemory CachedTable::memory() const {
+  const RowCacheStats stats = cache_->Stats();
+  TableMemory memory{stats.num_rows, stats.num_dirty, stats.num_evicted};
+  // Not under the apply mutex, which may be held long.
+  const std::shared_ptr<const GroupFilter> filter = std::atomic_load(&filter_);
+  if (filter != nullptr) {
+    memory.filter_bytes = filter->memory_bytes();
+    memory.filter_fill = filter->fill();
+  }
+  return memory;
+}
+
+StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe, const Storage& storage,
                                             const std::function<Status()>& save) {
   const std::lock_guard<std::mutex> apply_lock(apply_mutex_);
   if (state().step != flushed_step_) return false;
+  // What a filter has counted is in the storage as well.
+  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<GroupFilter> filter, MakeFilter(*recipe, storage));
   DAMO_RETURN_IF_ERROR(save());
   SetRecipe(std::move(recipe));
+  std::atomic_store(&filter_, std::move(filter));
   // Keys without a row are in the cache with initial values of the recipe before.
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->DropCleanRows();  // and what is being read under the old one
@@ -78,7 +102,9 @@ void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
   flushed_step_ = state().step;
 }
 
-Status CachedTable::ForgetAll(const Storage& /*storage*/) {
+Status CachedTable::ForgetAll(const Storage& storage) {
+  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<GroupFilter> filter, MakeFilter(*recipe(), storage));
+  std::atomic_store(&filter_, std::move(filter));
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->DropAllRows();
   open_record_.reset();
@@ -165,6 +191,7 @@ WriteBackSource::Snapshot CachedTable::BeginFlush(uint8_t flush_number) {
   snapshot.redo_lsn = open_record_ ? open_record_->lsn : shared_.log->next_lsn();
   // Records to come are not of an earlier time: the clock does not go back.
   snapshot.release_time = ReleaseTime(open_record_ ? open_record_->time_millis : NowMillis());
+  snapshot.filter = filter_;
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   size_t num_rows = 0;
   for (int i = 0; i < cache_->num_shards(); ++i) num_rows += cache_->shard(i).dirty_rows().size();
@@ -199,6 +226,7 @@ Status CachedTable::CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_
 }
 
 void CachedTable::EndFlush(const Snapshot& snapshot, uint8_t /*flush_number*/, bool in_storage) {
+  if (snapshot.filter != nullptr) snapshot.filter->EndWrite(in_storage);
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->EndFlush();
   if (in_storage) {

@@ -19,18 +19,20 @@
 #include "damo/redo/apply_record.h"
 #include "damo/redo/redo_log.h"
 #include "damo/table/embedding_table.h"
+#include "damo/table/group_filter.h"
 #include "damo/table/key_partition.h"
 #include "damo/table/shard_update.h"
 #include "damo/table/write_back.h"
 
 namespace damo {
 
-// An apply call goes through these steps; the third is where it becomes a fact, and nothing after it can
-// fail:
-//   gather   keys are deduplicated, gradients summed, slots found            (under the cache's exclusive
-//   lock) load     missing rows are read from the storage                          (under no lock of the
-//   cache) log      one redo record is appended update   the optimizer takes its steps (under the exclusive
-//   lock)
+// An apply call goes through these steps; "log" is where it becomes a fact, and nothing after it can fail:
+//
+//   gather   keys are deduplicated, gradients summed, slots found      (under the cache's exclusive lock)
+//   load     missing rows are read from the storage                    (under no lock of the cache)
+//   admit    with a min_count: new keys are counted, some given up     (under the exclusive lock)
+//   log      one redo record is appended
+//   update   the optimizer takes its steps, the filter its counts      (under the exclusive lock)
 class CachedTable final : public EmbeddingTable, private WriteBackSource {
  public:
   // What the tables of a store share. Log and write-back are borrowed, and used only with the session's
@@ -50,8 +52,10 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   // Looks whether the storage has rows of the table. If it has none, keys that are not in the cache are not
   // looked for there until the cache has let a row go. Called before any other call.
   Status CheckWhetherEmpty(const Storage& storage);
+  // Makes the filter of a group with a min_count, as the storage has it. Called before any other call, too.
+  Status LoadFilter(const Storage& storage);
 
-  StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+  StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe, const Storage& storage,
                                  const std::function<Status()>& save) override;
   TableMemory memory() const override;
   std::mutex& apply_mutex() override { return apply_mutex_; }
@@ -86,6 +90,9 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
                   const std::function<Status(uint64_t key, std::string_view row)>& visit) override;
   void EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
 
+  // The filter that a table with this recipe needs, null if it needs none: nobody applies gradients in a
+  // read-only store.
+  StatusOr<std::shared_ptr<GroupFilter>> MakeFilter(const GroupRecipe& recipe, const Storage& storage) const;
   Status FillSlot(const GroupRecipe& recipe, uint64_t key, std::optional<std::string_view> stored,
                   CachedRow* cached) const;
   void CopyStoredForm(const CachedRow& cached, size_t row_bytes, char* stored) const;
@@ -114,6 +121,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   StatusOr<bool> Gather(ApplyCall& call, Executor& executor);
   void Abandon();
   Status Load(const Storage& storage, const ApplyCall& call, Executor& executor);
+  Status Admit(ApplyCall& call, Executor& executor);
   Status LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored, const ApplyCall& call);
   Status Log(ApplyCall& call);
   void Update(ApplyCall& call, Executor& executor);
@@ -121,11 +129,14 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
                                      const ApplyOptions& options, Executor& executor);
   StatusOr<std::string> MakeRecord(const Storage& storage, Span<const uint64_t> keys,
                                    Span<const float> gradients, const ApplyOptions& options,
-                                   ApplyRecordHeader& header, int64_t* num_skipped);
+                                   ApplyRecordHeader& header, ApplyResult* result);
   Status SetNextNumbers(const Storage& storage, Span<const uint64_t> keys, int64_t now_millis,
                         std::string& rows) const;
+  std::string AdmitRecorded(const std::vector<CountedKey>& keys, std::string* rows, ApplyRecordHeader& header,
+                            ApplyResult* result) const;
   StatusOr<ApplyResult> ApplyRecorded(Storage& storage, uint64_t lsn, const ApplyRecord& record,
                                       Executor& executor);
+  Status CountRecorded(const ApplyRecord& record);
   Status ApplyParts(Storage& storage, const ApplyRecord& record, Executor& executor, ApplyResult* result);
   StatusOr<bool> ApplyPart(Storage& storage, const ApplyRecord& record, uint64_t begin, uint64_t end,
                            Executor& executor, ApplyResult* result);
@@ -135,7 +146,8 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   const Shared shared_;
   const std::unique_ptr<RowCache> cache_;  // its content changes in const calls, too
 
-  std::mutex apply_mutex_;  // held through an apply call; guards what follows
+  std::mutex apply_mutex_;               // held through an apply call; guards what follows
+  std::shared_ptr<GroupFilter> filter_;  // null: none; see MakeFilter()
   KeyPartition partition_;
   std::vector<ShardUpdate> updates_;  // of each shard
   // The record of a call that is being applied in parts: until it is done its rows are not all in the cache.

@@ -39,6 +39,15 @@ GroupConfig Config(const std::string& initializer = "random_normal", int group =
   return TableConfig(group, kDim, "adam", initializer);
 }
 
+// A few keys share all counters: both tables must mistake the same ones.
+constexpr int64_t kFilterPages = 6;
+GroupConfig FilteredConfig() {
+  GroupConfig config = Config();
+  config.min_count = 3;
+  config.filter_capacity = 3000;
+  return config;
+}
+
 // A clock that lets a test do something at a moment when a call has begun.
 class InterruptingClock final : public Clock {
  public:
@@ -84,6 +93,7 @@ class CachedTableTest : public testing::Test {
     EXPECT_EQ(result.num_updated, expected.num_updated);
     EXPECT_EQ(result.num_inserted, expected.num_inserted);
     EXPECT_EQ(result.num_skipped, expected.num_skipped);
+    EXPECT_EQ(result.num_blocked, expected.num_blocked);
   }
 
   Batch NewBatch(size_t size, uint64_t num_keys) { return RandomBatch(random_, size, num_keys, kDim); }
@@ -124,7 +134,9 @@ class CachedTableTest : public testing::Test {
                     ->Scan(kGroup, [&](uint64_t key,
                                        std::string_view row) { return batch->PutRow(kGroup, key, row); })
                     .ok());
-    for (const char* const name : {"format", "seed", "redo", "config/005", "state/005"}) {
+    std::vector<std::string> names{"format", "seed", "redo", "config/005", "state/005"};
+    for (int64_t page = 0; page < kFilterPages; ++page) names.push_back(StrCat("filter/005/0000000", page));
+    for (const std::string& name : names) {
       const auto value = rows_->GetManifest(name);
       EXPECT_TRUE(value.ok()) << value.status().ToString();
       if (value->has_value()) {
@@ -148,6 +160,16 @@ class CachedTableTest : public testing::Test {
       return Status();
     })));
     return num_rows;
+  }
+
+  // That two storages count the same, counter by counter.
+  static void ExpectSameFilters(const Storage& a, const Storage& b) {
+    for (int64_t page = 0; page < kFilterPages; ++page) {
+      const auto bytes = GetFilterPage(a, kGroup, page);
+      ASSERT_OK(bytes.status());
+      EXPECT_TRUE(bytes->has_value()) << page;
+      EXPECT_EQ(*bytes, *GetFilterPage(b, kGroup, page)) << page;
+    }
   }
 
   // Fills the cache with other rows, so that every clean one goes.
@@ -235,6 +257,105 @@ TEST_F(CachedTableTest, RatesOfCallsAndRowOptionsAreReplayedToTheSameBits) {
     Apply(*oracle_, batch, options);
   }
   ExpectRecoveryHasAll(KeyRange(0, 100));
+}
+
+// ---- the filter ----
+
+TEST_P(DurabilityTest, FilterIsTheOraclesWhateverTheSizeOfBatchesAndCache) {
+  TestTables::Options options = Small();
+  options.durability = GetParam();
+  Make(options, FilteredConfig());
+  for (int step = 0; step < 12; ++step) {
+    ApplyToBoth(NewBatch(step % 4 == 3 ? 5000 : 150, 4000));
+    if (step % 3 == 2) LookupToTrain(*table_, KeyRange(0, 500));
+  }
+  EXPECT_GT(table_->counters().blocked_keys, 1000);
+  EXPECT_GT(table_->num_rows(), 1000);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 4000)));
+  EXPECT_TRUE(SameBits(Lookup(*table_, KeyRange(0, 4000)), Lookup(*oracle_, KeyRange(0, 4000))));
+  ASSERT_OK(tables_->Flush());
+  ExpectStorageHasAll(KeyRange(0, 4000));
+  ExpectSameFilters(*rows_, *oracle_rows_);
+}
+
+// What counts twice, or not at all, if flush and log are not of the same step.
+TEST_F(CachedTableTest, CountsAreRecoveredExactlyOnce) {
+  Make(Foreground(), FilteredConfig());
+  const Keys keys = KeyRange(0, 3000);
+  for (int step = 0; step < 6; ++step) {
+    ApplyToBoth(NewBatch(1000, keys.size()));
+    if (step == 2) {
+      ASSERT_OK(tables_->Flush());
+    }
+  }
+  // A flush in the middle of which more is counted.
+  int num_rows = 0;
+  tables_->storage().before_sorted_row = [&](uint64_t /*key*/) {
+    if (++num_rows == 20) Meanwhile([&] { ApplyToBoth(NewBatch(1000, keys.size())); });
+    return Status();
+  };
+  ASSERT_OK(tables_->Flush());
+  tables_->storage().before_sorted_row = nullptr;
+  EXPECT_GE(num_rows, 20);
+  ApplyToBoth(NewBatch(1000, keys.size()));
+  ExpectRecoveryHasAll(keys);
+
+  // The recovered counts, brought to the storage by a flush of their own.
+  const std::unique_ptr<Storage> copy = CopyOfStorage();
+  TestTables recovered(copy.get(), &clock_, Foreground());
+  recovered.Add(FilteredConfig());
+  const StatusOr<Manifest> manifest = LoadOrCreateManifest(*copy, std::nullopt, false);
+  ASSERT_OK(manifest.status());
+  ASSERT_OK(
+      ReplayRedoLog(tables_->log_directory(), manifest->redo_lsn, recovered.cached(), *copy).status());
+  ASSERT_OK(recovered.Flush());
+  ExpectSameFilters(*copy, *oracle_rows_);
+}
+
+TEST_F(CachedTableTest, CountsOfAFailedFlushAreInTheNextOne) {
+  Make(Foreground(), FilteredConfig());
+  for (int step = 0; step < 3; ++step) ApplyToBoth(NewBatch(2000, 3000));
+  tables_->storage().before_commit = [] { return IoError("trouble"); };
+  EXPECT_FALSE(tables_->Flush().ok());
+  tables_->storage().before_commit = nullptr;
+  ApplyToBoth(NewBatch(10, 3000));
+  ASSERT_OK(tables_->Flush());
+  ExpectSameFilters(*rows_, *oracle_rows_);
+}
+
+TEST_F(CachedTableTest, DamagedPageOfTheFilterIsDataLoss) {
+  Make(Foreground(), FilteredConfig());
+  ApplyToBoth(NewBatch(2000, 3000));
+  ASSERT_OK(tables_->Flush());
+  const std::unique_ptr<StorageBatch> batch = rows_->NewBatch();
+  ASSERT_OK(batch->PutManifest("filter/005/00000002", "short"));
+  ASSERT_OK(rows_->Write(*batch));
+  GroupFilter filter(kGroup, *table_->recipe()->config.filter(), nullptr);
+  EXPECT_TRUE(FailsWith(filter.Load(*rows_), StatusCode::kDataLoss,
+                        "manifest entry 'filter/005/00000002' has 5 bytes, expected 4096"));
+}
+
+TEST_F(CachedTableTest, FilterTakesItsMemoryFromTheRows) {
+  TestTables::Options options = Small();
+  options.cache_bytes = 8 * kFewSlabs;
+  Make(options);
+  for (int i = 0; i < 8; ++i) {
+    ApplyToBoth(NewBatch(1500, 10'000));
+    ASSERT_OK(tables_->Flush());
+  }
+  const int64_t used = tables_->memory().used_bytes();
+  ASSERT_GT(used, 6 * kFewSlabs) << "the cache is nearly full of clean rows";
+  GroupConfig config = Config();
+  config.min_count = 2;
+  config.filter_capacity = 60'000;  // 430 KB
+  const auto recipe = MakeGroupRecipe(config, std::nullopt);
+  ASSERT_OK(recipe.status());
+  EXPECT_TRUE(*table_->TryChangeRecipe(*recipe, tables_->storage(), [] { return Status(); }));
+  EXPECT_LE(tables_->memory().used_bytes(), 8 * kFewSlabs);
+  EXPECT_EQ(table_->memory().filter_bytes, 0) << "reserved; taken when it is used";
+  Apply(*table_, {{1'000'000}, Floats(kDim, 1.0f)});
+  EXPECT_EQ(table_->memory().filter_bytes, 4096);
+  EXPECT_GT(table_->memory().filter_fill, 0);
 }
 
 TEST_F(CachedTableTest, RowsAreReadPastACacheThatIsAllDirty) {
@@ -359,10 +480,11 @@ TEST_F(CachedTableTest, AnotherRecipeDropsInitialValuesOfTheOneBefore) {
   const auto recipe = MakeGroupRecipe(Config("ones"), std::nullopt);
   ASSERT_OK(recipe.status());
   const auto save = [] { return Status(); };
-  EXPECT_FALSE(*table_->TryChangeRecipe(*recipe, save)) << "rows of the recipe before are not in the storage";
+  EXPECT_FALSE(*table_->TryChangeRecipe(*recipe, tables_->storage(), save))
+      << "rows of the recipe before are not in the storage";
   ASSERT_OK(tables_->Flush());
-  EXPECT_TRUE(*table_->TryChangeRecipe(*recipe, save));
-  EXPECT_TRUE(*oracle_->TryChangeRecipe(*recipe, save));
+  EXPECT_TRUE(*table_->TryChangeRecipe(*recipe, tables_->storage(), save));
+  EXPECT_TRUE(*oracle_->TryChangeRecipe(*recipe, tables_->storage(), save));
   EXPECT_TRUE(SameBits(Lookup(*table_, KeyRange(0, 20)), Lookup(*oracle_, KeyRange(0, 20))));
   ApplyToBoth(NewBatchOf(KeyRange(5, 10)));
   EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 20)));
@@ -374,9 +496,9 @@ TEST_F(CachedTableTest, LookupUnderTheRecipeBeforeKeepsNoInitialValues) {
   ASSERT_OK(recipe.status());
   const auto save = [] { return Status(); };
   // When a lookup reads the clock it has taken the recipe.
-  clock_.at_next_reading = [&] { EXPECT_TRUE(*table_->TryChangeRecipe(*recipe, save)); };
+  clock_.at_next_reading = [&] { EXPECT_TRUE(*table_->TryChangeRecipe(*recipe, tables_->storage(), save)); };
   LookupToTrain(*table_, KeyRange(0, 10));
-  EXPECT_TRUE(*oracle_->TryChangeRecipe(*recipe, save));
+  EXPECT_TRUE(*oracle_->TryChangeRecipe(*recipe, tables_->storage(), save));
   ApplyToBoth(NewBatchOf(KeyRange(0, 10)));
   EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 10)));
 }

@@ -37,14 +37,17 @@ bool AllFinite(Span<const float> values) {
 // touched by different threads.
 class DirectTable::RowBuffer {
  public:
-  enum class Outcome : uint8_t { kUpdated, kInserted, kSkipped };
+  // kSkipped is of gradients that are not finite, kFailed of steps that would not be: these occurrences
+  // count.
+  enum class Outcome : uint8_t { kUpdated, kInserted, kSkipped, kFailed, kBlocked };
 
   RowBuffer(const RowLayout& layout, int64_t num_rows)
       : layout_(layout),
         stride_((layout.row_bytes() + 7) / 8 * 8),
         bytes_(new char[stride_ * num_rows]),
         headers_(num_rows),
-        outcomes_(num_rows, Outcome::kUpdated) {}
+        outcomes_(num_rows, Outcome::kUpdated),
+        is_new_(num_rows, 0) {}
 
   const RowLayout& layout() const { return layout_; }
   char* row(int64_t i) { return bytes_.get() + i * stride_; }
@@ -52,14 +55,21 @@ class DirectTable::RowBuffer {
   RowHeader& header(int64_t i) { return headers_[i]; }
   Outcome& outcome(int64_t i) { return outcomes_[i]; }
   Outcome outcome(int64_t i) const { return outcomes_[i]; }
+  bool written(int64_t i) const {
+    return outcomes_[i] == Outcome::kUpdated || outcomes_[i] == Outcome::kInserted;
+  }
+  // Whether a row is one that its key did not have before the call.
+  bool is_new(int64_t i) const { return is_new_[i] != 0; }
+  void set_new(int64_t i) { is_new_[i] = 1; }
 
   ApplyResult Result() const {
     ApplyResult result;
     for (const Outcome outcome : outcomes_) {
-      result.num_skipped += outcome == Outcome::kSkipped ? 1 : 0;
+      result.num_skipped += outcome == Outcome::kSkipped || outcome == Outcome::kFailed ? 1 : 0;
+      result.num_blocked += outcome == Outcome::kBlocked ? 1 : 0;
       result.num_inserted += outcome == Outcome::kInserted ? 1 : 0;
     }
-    result.num_updated = static_cast<int64_t>(outcomes_.size()) - result.num_skipped;
+    result.num_updated = static_cast<int64_t>(outcomes_.size()) - result.num_skipped - result.num_blocked;
     return result;
   }
 
@@ -69,6 +79,7 @@ class DirectTable::RowBuffer {
   const std::unique_ptr<char[]> bytes_;
   std::vector<RowHeader> headers_;
   std::vector<Outcome> outcomes_;
+  std::vector<uint8_t> is_new_;
 };
 
 Status DirectTable::DoLookup(const Storage& storage, Span<const uint64_t> keys, const LookupOptions& options,
@@ -78,7 +89,7 @@ Status DirectTable::DoLookup(const Storage& storage, Span<const uint64_t> keys, 
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   const Moment moment{*recipe, NowMillis(), /*learning_rate=*/0};
   return ParallelForStatus(executor, unique.size(), kMinRowsPerBlock, [&](int64_t begin, int64_t end) {
-    return LookupUnique(unique, begin, end, storage, options, moment, weights);
+    return LookupUnique(unique, begin, end, storage, OptionsFor(*recipe, options), moment, weights);
   });
 }
 
@@ -127,16 +138,36 @@ StatusOr<ApplyResult> DirectTable::DoApplyGradients(Storage& storage, Span<const
   DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
   const Moment moment{*recipe, NowMillis(), learning_rate};
   RowBuffer rows(recipe->layout, unique.size());
+  const auto load = [&](int64_t begin, int64_t end) -> Status {
+    const ScopedFloatEnvironment float_environment;
+    return LoadRows(unique, begin, end, storage, moment, rows);
+  };
+  DAMO_RETURN_IF_ERROR(ParallelForStatus(executor, unique.size(), kMinRowsPerBlock, load));
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<GroupFilter> filter,
+                        LoadFilter(unique, *recipe, storage, rows));
   const auto update = [&](int64_t begin, int64_t end) -> Status {
     const ScopedFloatEnvironment float_environment;
-    DAMO_RETURN_IF_ERROR(LoadRows(unique, begin, end, storage, moment, rows));
-    UpdateRows(unique, begin, end, gradients, options, moment, rows);
+    UpdateRows(unique, begin, end, gradients, options, moment, filter.get(), rows);
     return Status();
   };
   DAMO_RETURN_IF_ERROR(ParallelForStatus(executor, unique.size(), kMinRowsPerBlock, update));
   const ApplyResult result = rows.Result();
-  DAMO_RETURN_IF_ERROR(WriteRows(unique, rows, result, storage));
+  DAMO_RETURN_IF_ERROR(WriteRows(unique, rows, result, filter.get(), storage));
   return result;
+}
+
+StatusOr<std::unique_ptr<GroupFilter>> DirectTable::LoadFilter(const UniqueKeys& unique,
+                                                               const GroupRecipe& recipe,
+                                                               const Storage& storage,
+                                                               RowBuffer& rows) const {
+  if (recipe.config.min_count == 0) return std::unique_ptr<GroupFilter>();
+  auto filter = std::make_unique<GroupFilter>(group(), *recipe.config.filter(), /*memory=*/nullptr);
+  std::vector<uint64_t> new_keys;
+  for (int64_t r = 0; r < unique.size(); ++r) {
+    if (rows.is_new(r)) new_keys.push_back(unique.keys()[r]);
+  }
+  DAMO_RETURN_IF_ERROR(filter->LoadPagesOf(new_keys, storage));
+  return filter;
 }
 
 Status DirectTable::LoadRows(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
@@ -157,6 +188,7 @@ Status DirectTable::LoadRows(const UniqueKeys& unique, int64_t begin, int64_t en
           const Span<float> slots = rows.layout().Slots(rows.row(r));
           std::fill(slots.begin(), slots.end(), 0.0f);
           rows.header(r) = RowHeader{static_cast<uint8_t>(group()), keys[i], 0, 0};
+          rows.set_new(r);
           // An expired row still lies in the storage, so it is written over, not inserted.
           if (!stored) rows.outcome(r) = RowBuffer::Outcome::kInserted;
         }
@@ -166,12 +198,18 @@ Status DirectTable::LoadRows(const UniqueKeys& unique, int64_t begin, int64_t en
 
 void DirectTable::UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end,
                              Span<const float> gradients, const ApplyOptions& options, const Moment& moment,
-                             RowBuffer& rows) const {
+                             const GroupFilter* filter, RowBuffer& rows) const {
   std::vector<float> sum(dim());
   for (int64_t r = begin; r < end; ++r) {
     SumGradients(gradients, unique.Occurrences(r), options.gradient_scale, sum);
     if (!AllFinite(sum)) {
       rows.outcome(r) = RowBuffer::Outcome::kSkipped;
+      continue;
+    }
+    const auto occurrences = static_cast<int64_t>(unique.Occurrences(r).size());
+    if (filter != nullptr && rows.is_new(r) &&
+        filter->Count(unique.keys()[r]) + occurrences < moment.recipe.config.min_count) {
+      rows.outcome(r) = RowBuffer::Outcome::kBlocked;
       continue;
     }
     RowHeader& header = rows.header(r);
@@ -182,17 +220,26 @@ void DirectTable::UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t en
     const Span<float> weights = rows.layout().Weights(row);
     const Span<float> slots = rows.layout().Slots(row);
     moment.recipe.optimizer->Update({moment.learning_rate, header.update_num}, sum, weights, slots);
-    if (!AllFinite(weights) || !AllFinite(slots)) rows.outcome(r) = RowBuffer::Outcome::kSkipped;
+    if (!AllFinite(weights) || !AllFinite(slots)) rows.outcome(r) = RowBuffer::Outcome::kFailed;
   }
 }
 
 Status DirectTable::WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
-                              Storage& storage) {
+                              GroupFilter* filter, Storage& storage) {
   const GroupState next{state().step + 1, state().num_rows + result.num_inserted};
   const std::unique_ptr<StorageBatch> batch = storage.NewBatch();
   for (int64_t r = 0; r < unique.size(); ++r) {
-    if (rows.outcome(r) == RowBuffer::Outcome::kSkipped) continue;
+    if (!rows.written(r)) continue;
     DAMO_RETURN_IF_ERROR(batch->PutRow(static_cast<uint8_t>(group()), unique.keys()[r], rows.bytes(r)));
+  }
+  if (filter != nullptr) {
+    std::vector<CountedKey> counted;
+    for (int64_t r = 0; r < unique.size(); ++r) {
+      if (!rows.is_new(r) || rows.outcome(r) == RowBuffer::Outcome::kSkipped) continue;
+      counted.push_back({unique.keys()[r], static_cast<uint32_t>(unique.Occurrences(r).size())});
+    }
+    filter->Add(counted);
+    DAMO_RETURN_IF_ERROR(filter->PutChangedPages(*batch));
   }
   DAMO_RETURN_IF_ERROR(PutGroupState(group(), next, *batch));
   if (session().clock().is_event_clock()) {
@@ -221,7 +268,7 @@ StatusOr<int64_t> DirectTable::CountLiveRows(const Storage& storage, int64_t now
 }
 
 StatusOr<bool> DirectTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
-                                            const std::function<Status()>& save) {
+                                            const Storage& /*storage*/, const std::function<Status()>& save) {
   const std::lock_guard<std::mutex> lock(apply_mutex_);
   DAMO_RETURN_IF_ERROR(save());
   SetRecipe(std::move(recipe));

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "damo/table/embedding_table.h"
+#include "damo/table/group_filter.h"
 
 namespace damo {
 
@@ -22,7 +23,7 @@ class DirectTable final : public EmbeddingTable {
  public:
   using EmbeddingTable::EmbeddingTable;
 
-  StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+  StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe, const Storage& storage,
                                  const std::function<Status()>& save) override;
   std::mutex& apply_mutex() override { return apply_mutex_; }
 
@@ -43,10 +44,14 @@ class DirectTable final : public EmbeddingTable {
                       const LookupOptions& options, const Moment& moment, Span<float> weights) const;
   Status LoadRows(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
                   const Moment& moment, RowBuffer& rows) const;
+  // A filter that has what the storage counts of the keys without row; null if the group has no min_count.
+  StatusOr<std::unique_ptr<GroupFilter>> LoadFilter(const UniqueKeys& unique, const GroupRecipe& recipe,
+                                                    const Storage& storage, RowBuffer& rows) const;
   void UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end, Span<const float> gradients,
-                  const ApplyOptions& options, const Moment& moment, RowBuffer& rows) const;
+                  const ApplyOptions& options, const Moment& moment, const GroupFilter* filter,
+                  RowBuffer& rows) const;
   Status WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
-                   Storage& storage);
+                   GroupFilter* filter, Storage& storage);
 
   std::mutex apply_mutex_;  // held through an apply call
 };

@@ -53,6 +53,7 @@ TableCounters EmbeddingTable::counters() const {
   counters.updated_rows = updated_rows_;
   counters.inserted_rows = inserted_rows_;
   counters.skipped_rows = skipped_rows_;
+  counters.blocked_keys = blocked_keys_;
   counters.expired_rows = counters_.expired_rows;
   return counters;
 }
@@ -159,6 +160,7 @@ StatusOr<ApplyResult> EmbeddingTable::ApplyGradients(Span<const uint64_t> keys, 
   updated_rows_ += result->num_updated;
   inserted_rows_ += result->num_inserted;
   skipped_rows_ += result->num_skipped;
+  blocked_keys_ += result->num_blocked;
   return result;
 }
 

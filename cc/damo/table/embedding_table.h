@@ -52,6 +52,7 @@ struct ApplyResult {
   int64_t num_updated = 0;   // rows that took a step, new ones included
   int64_t num_inserted = 0;  // rows that did not exist before
   int64_t num_skipped = 0;   // rows left alone because their gradient or their next value was not finite
+  int64_t num_blocked = 0;   // keys without row that have not occurred min_count times yet
 };
 
 // One row, decoded.
@@ -69,6 +70,7 @@ struct TableCounters {
   int64_t updated_rows = 0;
   int64_t inserted_rows = 0;
   int64_t skipped_rows = 0;  // see ApplyResult::num_skipped
+  int64_t blocked_keys = 0;  // see ApplyResult::num_blocked
   int64_t expired_rows = 0;  // times that a row was found past its time to live
 };
 
@@ -83,6 +85,8 @@ struct TableMemory {
   int64_t num_rows = 0;     // of them some may be initial values of keys that have no row
   int64_t num_dirty = 0;    // rows newer than in the storage
   int64_t num_evicted = 0;  // rows that made room for others since the table was opened
+  int64_t filter_bytes = 0;
+  double filter_fill = 0;  // see CountingFilter::fill()
 };
 
 // Thread-safe. Apply calls of one table run one after another, lookups beside them; a lookup sees each apply
@@ -112,7 +116,8 @@ class EmbeddingTable {
   TableCounters counters() const;
 
   // Writes the weights of keys[i] to weights[i * dim .. (i + 1) * dim). No row is created, counted or
-  // refreshed. InvalidArgument unless weights.size() == keys.size() * dim. On failure `weights` is undefined.
+  // refreshed. In a group with a min_count a key without row reads as zeros, whatever `options` say.
+  // InvalidArgument unless weights.size() == keys.size() * dim. On failure `weights` is undefined.
   Status Lookup(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
                 Span<float> weights) const;
 
@@ -122,10 +127,12 @@ class EmbeddingTable {
 
   // Takes one optimizer step on the row of each distinct key. Gradients of equal keys are summed in order of
   // occurrence; a row that does not exist starts from its initial value; a row is left alone and counted if
-  // its summed gradient is not finite, or if the step would make a weight or slot so. All rows and the global
-  // step become visible and durable at once, or on failure none. The global step grows by 1 even if no row
-  // changed. Gradients are laid out as in Lookup(). InvalidArgument if CheckLearningRate() refuses
-  // options.learning_rate, FailedPrecondition if the schedule's is such a one.
+  // its summed gradient is not finite, or if the step would make a weight or slot so. In a group with a
+  // min_count, a key without row (an expired one is none) whose summed gradient is finite gets one only if
+  // its occurrences so far, those of this call included, are as many; else its gradient is dropped. All rows
+  // and the global step become visible and durable at once, or on failure none. The global step grows by 1
+  // even if no row changed. Gradients are laid out as in Lookup(). InvalidArgument if CheckLearningRate()
+  // refuses options.learning_rate, FailedPrecondition if the schedule's is such a one.
   StatusOr<ApplyResult> ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                        const ApplyOptions& options, Executor& executor);
 
@@ -137,9 +144,9 @@ class EmbeddingTable {
   StatusOr<int64_t> Size() const;
 
   // Puts a recipe in force whose rows have the same layout (CheckSameRows() holds), after `save` has brought
-  // its config into the manifest. False, and nothing is done, while updates of the recipe before exist
-  // outside the storage: flush the store and try again.
-  virtual StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe,
+  // its config into the manifest of `storage`, the session's. False, and nothing is done, while updates of
+  // the recipe before exist outside the storage: flush the store and try again.
+  virtual StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe, const Storage& storage,
                                          const std::function<Status()>& save) = 0;
 
   virtual TableMemory memory() const { return {}; }
@@ -228,6 +235,11 @@ class EmbeddingTable {
   virtual void Forget(const std::optional<std::vector<uint64_t>>& keys) = 0;
   // Forgets all that memory holds of the table, and takes from `storage` what else it needs; see BeginAnew().
   virtual Status ForgetAll(const Storage& storage) = 0;
+  // What a lookup in a group of this recipe goes by: without a row an admission filter lets nothing through.
+  static LookupOptions OptionsFor(const GroupRecipe& recipe, LookupOptions options) {
+    if (recipe.config.min_count > 0) options.missing = MissingRow::kZeros;
+    return options;
+  }
   // Requires that no other call writes it.
   void set_state(const GroupState& state) {
     step_ = state.step;
@@ -256,6 +268,7 @@ class EmbeddingTable {
   std::atomic<int64_t> updated_rows_{0};
   std::atomic<int64_t> inserted_rows_{0};
   std::atomic<int64_t> skipped_rows_{0};
+  std::atomic<int64_t> blocked_keys_{0};
 };
 
 // While it stands its table releases no expired row.

@@ -26,6 +26,10 @@ StatusOr<std::shared_ptr<const GroupRecipe>> MakeGroupRecipe(const GroupConfig& 
   normalized.optimizer = optimizer->parameters();
   normalized.initializer = initializer->parameters();
   if (schedule) normalized.schedule = schedule->parameters();
+  if (config.min_count > 0) {
+    normalized.filter_capacity = config.filter_capacity.value_or(kDefaultFilterCapacity);
+    normalized.filter_fpr = config.filter_fpr.value_or(FilterOptions().fpr);
+  }
   const RowLayout layout(config.dim, static_cast<int64_t>(optimizer->slot_names().size()));
   return std::shared_ptr<const GroupRecipe>(new GroupRecipe{std::move(normalized), std::move(optimizer),
                                                             std::move(initializer), std::move(schedule),

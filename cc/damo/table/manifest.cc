@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <string>
 
+#include "damo/admission/counting_filter.h"
 #include "damo/base/endian.h"
 
 namespace damo {
@@ -17,11 +18,18 @@ constexpr std::string_view kEventTimeName = "event_time";  // int64; absent: the
 constexpr char kConfigPrefix[] = "config/";                // + three digits of the group: JSON
 constexpr char kStatePrefix[] = "state/";        // + three digits of the group: int64 step, int64 num_rows
 constexpr char kReleasedPrefix[] = "released/";  // + three digits of the group: uint8 1; absent: 0
+constexpr char kFilterPrefix[] = "filter/";      // + three digits of the group, /, eight of the page: bytes
 
 std::string GroupEntry(const char* prefix, int group) {
   char digits[8];
   std::snprintf(digits, sizeof(digits), "%03d", group);
   return std::string(prefix) + digits;
+}
+
+std::string FilterEntry(int group, int64_t page) {
+  char digits[24];
+  std::snprintf(digits, sizeof(digits), "/%08lld", static_cast<long long>(page));
+  return GroupEntry(kFilterPrefix, group) + digits;
 }
 
 template <typename Integer>
@@ -162,6 +170,20 @@ Status PutReleased(int group, ManifestWriter& writer) {
 
 Status PutEventTime(int64_t event_millis, ManifestWriter& writer) {
   return writer.PutManifest(kEventTimeName, IntegerBytes(event_millis));
+}
+
+StatusOr<std::optional<std::string>> GetFilterPage(const Storage& storage, int group, int64_t page) {
+  const std::string name = FilterEntry(group, page);
+  DAMO_ASSIGN_OR_RETURN(std::optional<std::string> bytes, storage.GetManifest(name));
+  if (bytes && bytes->size() != CountingFilter::kPageBytes) {
+    return DataLoss("manifest entry '", name, "' has ", bytes->size(), " bytes, expected ",
+                    CountingFilter::kPageBytes);
+  }
+  return bytes;
+}
+
+Status PutFilterPage(int group, int64_t page, std::string_view bytes, ManifestWriter& writer) {
+  return writer.PutManifest(FilterEntry(group, page), bytes);
 }
 
 Status PutRedoLsn(uint64_t redo_lsn, ManifestWriter& writer) {

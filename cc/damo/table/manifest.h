@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <string_view>
 
 #include "damo/config/group_config.h"
@@ -54,6 +55,9 @@ bool IsManifestEntry(std::string_view name);
 Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer);
 Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer);
 Status PutReleased(int group, ManifestWriter& writer);
+// A page of a group's filter (docs/row_format.md); nullopt: all 0. DataLoss if it has another size.
+StatusOr<std::optional<std::string>> GetFilterPage(const Storage& storage, int group, int64_t page);
+Status PutFilterPage(int group, int64_t page, std::string_view bytes, ManifestWriter& writer);
 Status PutRedoLsn(uint64_t redo_lsn, ManifestWriter& writer);
 Status PutEventTime(int64_t event_millis, ManifestWriter& writer);
 

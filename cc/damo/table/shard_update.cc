@@ -63,6 +63,7 @@ uint64_t NextUpdateNumber(int64_t update_num, int64_t update_time, const TimeToL
 void ShardUpdate::Reset(size_t num_occurrences, size_t dim) {
   num_rows_ = 0;
   missing_.clear();
+  counted_.clear();
   result_ = Result();
   const size_t part_bytes = ApplyRowBytes(dim);
   if (num_occurrences > part_capacity_ || part_bytes != part_bytes_) {
@@ -146,16 +147,23 @@ void ShardUpdate::GiveUpNonFinite(RowShard& shard, size_t dim) {
   uint32_t num_kept = 0;
   while (num_kept < num_rows_ && AllFinite({SumOf(num_kept), dim})) ++num_kept;
   if (num_kept == num_rows_) return;
+  const uint32_t num_before = num_rows_;
+  KeepRows(shard, num_kept, [&](uint32_t i) { return AllFinite({SumOf(i), dim}); });
+  result_.num_skipped += num_before - num_rows_;
+}
+
+// Gives up every row from the `num_kept`-th on that `keep` does not hold for.
+template <typename Keep>
+void ShardUpdate::KeepRows(RowShard& shard, uint32_t num_kept, const Keep& keep) {
   for (uint32_t i = num_kept; i < num_rows_; ++i) {
     CachedRow* const cached = shard.row(slots_[i]);
-    if (AllFinite({SumOf(i), dim})) {
-      std::memcpy(Part(num_kept), Part(i), part_bytes_);
+    if (keep(i)) {
+      std::memmove(Part(num_kept), Part(i), part_bytes_);
       slots_[num_kept] = slots_[i];
       first_positions_[num_kept] = first_positions_[i];
       cached->mark = ++num_kept;
       continue;
     }
-    ++result_.num_skipped;
     cached->mark = 0;
     if (cached->state == SlotState::kLoading) shard.Free(slots_[i]);
   }
@@ -168,6 +176,31 @@ void ShardUpdate::GiveUpNonFinite(RowShard& shard, size_t dim) {
 
 void ShardUpdate::SetLoaded(uint32_t i, int64_t update_num, int64_t update_time, const Context& context) {
   SetNumber(i, NextUpdateNumber(update_num, update_time, context.recipe.lifetime, context.now_millis));
+}
+
+void ShardUpdate::Admit(RowShard& shard, Span<const KeyPartition::Occurrence> occurrences,
+                        const GroupFilter& filter, const Context& context) {
+  for (uint32_t i = 0; i < num_rows_; ++i) {
+    if (BeginsRow(Number(i))) counted_.push_back({key(i), 0});
+  }
+  if (counted_.empty()) return;
+  std::vector<uint32_t> places(num_rows_, kNoRow);  // of each row in counted_
+  for (uint32_t i = 0, place = 0; i < num_rows_; ++i) {
+    if (BeginsRow(Number(i))) places[i] = place++;
+  }
+  for (const KeyPartition::Occurrence& occurrence : occurrences) {
+    const uint32_t slot = shard.Find(occurrence.key, occurrence.tag);
+    if (slot == RowShard::kNoSlot || shard.row(slot)->mark == 0) continue;  // its gradient was not finite
+    const uint32_t place = places[shard.row(slot)->mark - 1];
+    if (place != kNoRow) ++counted_[place].occurrences;
+  }
+  const uint32_t num_before = num_rows_;
+  KeepRows(shard, 0, [&](uint32_t i) {
+    if (places[i] == kNoRow) return true;
+    const CountedKey& counted = counted_[places[i]];
+    return filter.Count(counted.key) + counted.occurrences >= context.recipe.config.min_count;
+  });
+  result_.num_blocked = num_before - num_rows_;
 }
 
 void ShardUpdate::SetRecorded(RowShard& shard, Span<const uint64_t> numbers_by_position,

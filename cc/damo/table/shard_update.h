@@ -14,6 +14,7 @@
 #include "damo/base/span.h"
 #include "damo/cache/row_cache.h"
 #include "damo/redo/apply_record.h"
+#include "damo/table/group_filter.h"
 #include "damo/table/group_recipe.h"
 #include "damo/table/key_partition.h"
 #include "damo/table/store_session.h"
@@ -32,6 +33,9 @@ struct GradientRows {
 uint64_t NextUpdateNumber(int64_t update_num, int64_t update_time, const TimeToLive& lifetime,
                           int64_t now_millis);
 
+// Whether such a number is of a key that has no row, not counting an expired one.
+inline bool BeginsRow(uint64_t number) { return (number & ~kAbsentRowFlag) == 1; }
+
 // Reusable: keeps its memory from call to call. Thread-compatible.
 class ShardUpdate {
  public:
@@ -47,6 +51,7 @@ class ShardUpdate {
     int64_t num_updated = 0;
     int64_t num_inserted = 0;
     int64_t num_skipped = 0;
+    int64_t num_blocked = 0;
     int64_t num_expired = 0;
     int64_t num_newly_dirty = 0;
   };
@@ -70,6 +75,14 @@ class ShardUpdate {
   // Its floats, initial ones if it is absent, are in the slot already. Needs no lock: different rows may be
   // set by different threads.
   void SetLoaded(uint32_t i, int64_t update_num, int64_t update_time, const Context& context);
+
+  // Once every missing row has been loaded: counts the occurrences of keys without row, and gives those up
+  // which `filter` together with this call has seen fewer than recipe.config.min_count times. Requires the
+  // cache's exclusive lock. `occurrences` are those of Gather().
+  void Admit(RowShard& shard, Span<const KeyPartition::Occurrence> occurrences, const GroupFilter& filter,
+             const Context& context);
+  // The keys that Admit() has counted, given up or not.
+  Span<const CountedKey> counted() const { return counted_; }
 
   // For replay: takes the numbers of the updates from a record instead. Rows whose update is in the cached
   // row already are left alone by Apply(). Appends to `gaps` keys whose row lacks updates before this one,
@@ -95,6 +108,8 @@ class ShardUpdate {
   uint32_t Place(RowShard& shard, uint8_t active_flush, const KeyPartition::Occurrence& occurrence,
                  uint32_t candidate, const Context& context);
   void GiveUpNonFinite(RowShard& shard, size_t dim);
+  template <typename Keep>
+  void KeepRows(RowShard& shard, uint32_t num_kept, const Keep& keep);
   void ApplyRow(RowShard& shard, uint32_t i, const Context& context);
 
   size_t part_bytes_ = 0;
@@ -105,6 +120,7 @@ class ShardUpdate {
   std::unique_ptr<uint32_t[]> slots_;            // where it is in the cache
   std::unique_ptr<uint32_t[]> first_positions_;  // where its key occurs first in the call
   std::vector<uint32_t> missing_;
+  std::vector<CountedKey> counted_;
   std::vector<float> before_;  // a row's floats before its step
   Result result_;
 };

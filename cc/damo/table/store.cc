@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "damo/admission/counting_filter.h"
 #include "damo/row/key.h"
 #include "damo/table/cached_table.h"
 #include "damo/table/direct_table.h"
@@ -20,6 +21,19 @@ Status CheckUpToDate(const Storage& storage) {
   DAMO_ASSIGN_OR_RETURN(const bool up_to_date, storage.UpToDate());
   if (up_to_date) return Status();
   return IoError("the process that writes it has moved on while it was being opened");
+}
+
+// A power of two, so that budgets which are nearly the same mostly have the same filter: what an eighth of
+// the rows' memory has room for, kDefaultFilterCapacity at most.
+int64_t DefaultFilterCapacity(int64_t cache_bytes, double fpr) {
+  constexpr int64_t kMinCapacity = 1024;
+  FilterOptions options;
+  options.capacity = kDefaultFilterCapacity;
+  options.fpr = fpr;
+  while (options.capacity > kMinCapacity && CountingFilter::FullBytes(options) > cache_bytes / 8) {
+    options.capacity /= 2;
+  }
+  return options.capacity;
 }
 
 }  // namespace
@@ -139,6 +153,7 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::MakeTable(std::shared_ptr<const
       session_, std::move(recipe), state,
       CachedTable::Shared{memory_, log_.get(), write_back_.get(), *options_.durability});
   DAMO_RETURN_IF_ERROR(table->CheckWhetherEmpty(storage));
+  DAMO_RETURN_IF_ERROR(table->LoadFilter(storage));
   if (write_back_ != nullptr) write_back_->AddSource(table->source());
   if (cached != nullptr) (*cached)[table->group()] = table.get();
   return std::shared_ptr<EmbeddingTable>(std::move(table));
@@ -156,20 +171,60 @@ Status Store::Close() {
 
 StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroup(const GroupConfig& config) {
   const std::string context = StrCat("add group ", config.group, " to store '", directory(), "'");
-  StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config, options_.ttl_seconds);
-  if (!recipe.ok()) return recipe.status().WithContext(context);
+  DAMO_RETURN_IF_ERROR(MakeGroupRecipe(config, options_.ttl_seconds).status().WithContext(context));
   // Before the lock, which in a forked child may be held for ever. A closed store refuses what it has, too.
   DAMO_RETURN_IF_ERROR(session_->BeginRead().status().WithContext(context));
   // I/O under the locks on purpose: a group is written once, before anyone can use its table.
   const std::lock_guard<std::mutex> change_lock(change_mutex_);
   const std::lock_guard<std::mutex> lock(mutex_);
-  StatusOr<std::shared_ptr<EmbeddingTable>> table = AddGroupLocked(std::move(*recipe));
+  StatusOr<std::shared_ptr<EmbeddingTable>> table = AddGroupLocked(config);
   if (!table.ok()) return table.status().WithContext(context);
   return table;
 }
 
-StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(std::shared_ptr<const GroupRecipe> recipe) {
+void Store::CompleteFilter(GroupConfig* asked) const {
+  const auto it = groups_.find(asked->group);
+  std::optional<FilterOptions> has;
+  if (it != groups_.end()) has = it->second.table->recipe()->config.filter();
+  if (has) {
+    if (!asked->filter_capacity) asked->filter_capacity = has->capacity;
+    if (!asked->filter_fpr) asked->filter_fpr = has->fpr;
+  } else if (asked->min_count == 0) {
+    asked->filter_capacity.reset();
+    asked->filter_fpr.reset();
+  } else {
+    if (!asked->filter_fpr) asked->filter_fpr = FilterOptions().fpr;
+    if (!asked->filter_capacity) {
+      asked->filter_capacity =
+          DefaultFilterCapacity(PlanMemory(*options_.memory_budget).cache_bytes, *asked->filter_fpr);
+    }
+  }
+}
+
+Status Store::CheckFilterFits(const GroupConfig& config) const {
+  if (config.min_count == 0 || *options_.read_only) return Status();
+  const int64_t filter_bytes = CountingFilter::FullBytes(*config.filter());
+  int64_t total_bytes = filter_bytes;
+  for (const auto& [number, group] : groups_) {
+    const std::shared_ptr<const GroupRecipe> recipe = group.table->recipe();
+    if (number == config.group || recipe->config.min_count == 0) continue;
+    total_bytes += CountingFilter::FullBytes(*recipe->config.filter());
+  }
+  const int64_t cache_bytes = PlanMemory(*options_.memory_budget).cache_bytes;
+  if (total_bytes <= cache_bytes / 2) return Status();
+  return InvalidArgument("a filter with filter_capacity=", *config.filter_capacity,
+                         " and filter_fpr=", *config.filter_fpr, " takes ", filter_bytes,
+                         " bytes, those of all groups ", total_bytes,
+                         "; memory_budget=", *options_.memory_budget, " leaves ", cache_bytes / 2,
+                         " to them: ask for a smaller capacity or a larger budget");
+}
+
+StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(GroupConfig asked_config) {
+  CompleteFilter(&asked_config);
+  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<const GroupRecipe> recipe,
+                        MakeGroupRecipe(asked_config, options_.ttl_seconds));
   const GroupConfig& asked = recipe->config;
+  DAMO_RETURN_IF_ERROR(CheckFilterFits(asked));
   const auto it = groups_.find(asked.group);
   if (it == groups_.end()) {
     const GroupState state;
@@ -208,7 +263,7 @@ Status Store::ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const Gr
       const auto save = [&] {
         return session_->settings().read_only ? Status() : SaveConfig(*storage, recipe->config, nullptr);
       };
-      DAMO_ASSIGN_OR_RETURN(const bool changed, table.TryChangeRecipe(recipe, save));
+      DAMO_ASSIGN_OR_RETURN(const bool changed, table.TryChangeRecipe(recipe, *storage, save));
       if (changed) return Status();
     }
     DAMO_RETURN_IF_ERROR(Flush());

@@ -162,7 +162,11 @@ class Store {
   StatusOr<std::shared_ptr<EmbeddingTable>> MakeTable(std::shared_ptr<const GroupRecipe> recipe,
                                                       const GroupState& state, const Storage& storage,
                                                       CachedTables* cached);
-  StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(std::shared_ptr<const GroupRecipe> recipe);
+  StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(GroupConfig asked);
+  // Fills in what is not asked for of a group's filter: as it stands, else by default.
+  void CompleteFilter(GroupConfig* asked) const;
+  // Fails unless the filters of all groups, with this one's, leave enough of the memory budget to rows.
+  Status CheckFilterFits(const GroupConfig& config) const;
   Status ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const GroupRecipe>& recipe);
   // Writes a group's config; of a new group its state, too.
   // Where no write-back does.

@@ -112,6 +112,18 @@ Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& n
 
 // ---- restore ----
 
+// `asked`, or the same with the filter of `restored` if it has none: the pages will be there, and what they
+// are must be known.
+StatusOr<std::shared_ptr<const GroupRecipe>> WithFilterOf(const GroupRecipe& restored,
+                                                          std::shared_ptr<const GroupRecipe> asked,
+                                                          std::optional<int64_t> ttl_seconds) {
+  if (!restored.config.filter() || asked->config.filter()) return asked;
+  GroupConfig config = asked->config;
+  config.filter_capacity = restored.config.filter_capacity;
+  config.filter_fpr = restored.config.filter_fpr;
+  return MakeGroupRecipe(config, ttl_seconds);
+}
+
 // Writes what is not in a Manifest: as the checkpoint has it, byte by byte.
 Status PutOtherEntries(const StorageSnapshot& now, const CheckpointChain& chain, SortedBatch& batch) {
   std::set<std::string, std::less<>> surplus;
@@ -269,7 +281,10 @@ StatusOr<Store::RestoredGroups> Store::PlanRestore(CheckpointChain& chain) const
                                .WithContext(StrCat("group ", number, " of the store")));
     }
     // Settings that someone has asked for since opening stay in force, as after opening anew.
-    if (group.recipe == nullptr || has.asked_for) group.recipe = recipe;
+    if (group.recipe == nullptr) group.recipe = recipe;
+    if (has.asked_for) {
+      DAMO_ASSIGN_OR_RETURN(group.recipe, WithFilterOf(*group.recipe, recipe, options_.ttl_seconds));
+    }
   }
   return groups;
 }

@@ -32,7 +32,13 @@ constexpr uint64_t kNumKeys = 300;
 constexpr int kCalls = 4;
 constexpr int kCallsPerFlush = 2;
 
-GroupConfig Config() { return TableConfig(1, kDim, "adam", "random_normal"); }
+// With a filter: a call that failed must not have counted either, and one that did not exactly once.
+GroupConfig Config() {
+  GroupConfig config = TableConfig(1, kDim, "adam", "random_normal");
+  config.min_count = 2;
+  config.filter_capacity = 1000;
+  return config;
+}
 
 // A store on disk and its model. The model is told of what the store has acknowledged.
 class FaultyRun {
@@ -91,8 +97,9 @@ class FaultyRun {
     const StatusOr<ApplyResult> result = TryApply(*table_, batch);
     const Status& applied = result.status();
     if (applied.ok()) {
-      EXPECT_EQ(Apply(model(), batch).num_inserted, result->num_inserted)
-          << "a row that was there began anew";
+      const ApplyResult expected = Apply(model(), batch);
+      EXPECT_EQ(expected.num_inserted, result->num_inserted) << "a row that was there began anew";
+      EXPECT_EQ(expected.num_blocked, result->num_blocked) << "a call has counted twice, or not at all";
       if (maybe_) ADD_FAILURE() << "a call succeeded after the log had come to its end";
       return true;
     }

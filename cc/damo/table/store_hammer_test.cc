@@ -31,6 +31,7 @@ constexpr size_t kBatchSize = 1000;
 GroupConfig SummingGroup(int group) {
   GroupConfig config = TableConfig(group, kDim, "sgd", "zeros");
   config.optimizer.Insert("gamma", 1.0);
+  config.min_count = group % 2;  // every other group counts its keys, and lets them all pass
   return config;
 }
 

@@ -131,6 +131,126 @@ TEST_F(StoreTest, ReopenedGroupKeepsDimAndOptimizerButTakesOtherSettings) {
   EXPECT_EQ((*store_->Table(1))->recipe()->optimizer->learning_rate(), 0.5);
 }
 
+// ---- admission ----
+
+GroupConfig FilteredConfig(int group, int64_t min_count) {
+  GroupConfig config = Config(group);
+  config.min_count = min_count;
+  return config;
+}
+
+TEST_F(StoreTest, FilterIsSizedByTheMemoryBudgetUnlessAskedFor) {
+  const auto capacity = [this](int64_t memory_budget, const GroupConfig& config) {
+    StoreOptions options;
+    options.memory_budget = memory_budget;
+    const TestDirectory directory;
+    RocksDbStorageOptions storage_options;
+    storage_options.memory_budget = 8 << 20;
+    auto storage = OpenRocksDbStorage(directory / "store", storage_options);
+    EXPECT_TRUE(IsOk(storage.status()));
+    const auto store = Store::Open(directory / "store", options, std::move(*storage), Clock::System());
+    EXPECT_TRUE(IsOk(store.status()));
+    const auto table = (*store)->AddGroup(config);
+    EXPECT_TRUE(IsOk(table.status()));
+    return (*table)->recipe()->config.filter_capacity.value_or(0);
+  };
+  EXPECT_EQ(capacity(int64_t{1} << 30, FilteredConfig(0, 2)), 1 << 20);
+  EXPECT_EQ(capacity(93 << 20, FilteredConfig(0, 2)), 1 << 20);
+  EXPECT_EQ(capacity(64 << 20, FilteredConfig(0, 2)), 1 << 19);
+  EXPECT_EQ(capacity(4 << 20, FilteredConfig(0, 2)), 1 << 14);
+  EXPECT_EQ(capacity(4 << 20, Config(0)), 0) << "no min_count, no filter";
+  GroupConfig asked = FilteredConfig(0, 2);
+  asked.filter_capacity = 12345;
+  EXPECT_EQ(capacity(4 << 20, asked), 12345);
+}
+
+TEST_F(StoreTest, FilterThatLeavesTooLittleToRowsIsRefused) {
+  Open();
+  GroupConfig config = FilteredConfig(1, 2);
+  config.filter_capacity = int64_t{1} << 28;
+  const Status status = store_->AddGroup(config).status();
+  EXPECT_TRUE(
+      FailsWith(status, StatusCode::kInvalidArgument,
+                "a filter with filter_capacity=268435456 and filter_fpr=0.001 takes 1929728000 bytes"));
+  EXPECT_TRUE(FailsWith(status, StatusCode::kInvalidArgument,
+                        "memory_budget=1073741824 leaves 402653184 to them: ask for"));
+  EXPECT_EQ(store_->Table(1).status().code(), StatusCode::kNotFound);
+  config.filter_capacity = int64_t{1} << 25;
+  ASSERT_OK(store_->AddGroup(config).status());
+  config.group = 2;
+  EXPECT_TRUE(
+      FailsWith(store_->AddGroup(config).status(), StatusCode::kInvalidArgument, "those of all groups"));
+}
+
+TEST_F(StoreTest, MinCountMayChangeWhenReopeningAndTheSizeOfTheFilterMayNot) {
+  Open();
+  GroupConfig config = FilteredConfig(1, 3);
+  config.filter_capacity = 5000;
+  ASSERT_OK(store_->AddGroup(config).status());
+  EXPECT_TRUE(FailsWith(store_->AddGroup(FilteredConfig(1, 2)).status(), StatusCode::kInvalidArgument,
+                        "has min_count 3, asked for 2"));
+  EXPECT_TRUE(FailsWith(store_->AddGroup(Config(1)).status(), StatusCode::kInvalidArgument,
+                        "has min_count 3, asked for 0"));
+  ASSERT_OK(store_->AddGroup(FilteredConfig(1, 3)).status());  // its size as it stands
+  Apply(1, 7);
+  Apply(1, 8);
+  EXPECT_EQ(*store_->Size(), 0);
+
+  Open();
+  config.filter_capacity = 6000;
+  EXPECT_TRUE(FailsWith(store_->AddGroup(config).status(), StatusCode::kInvalidArgument,
+                        "has filter_capacity 5000, asked for 6000"));
+  ASSERT_OK(store_->AddGroup(FilteredConfig(1, 2)).status());
+  Apply(1, 7);  // its second occurrence
+  EXPECT_EQ(*store_->Size(), 1);
+
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 9);  // at once, and not counted
+  EXPECT_EQ(*store_->Size(), 2);
+
+  Open();
+  ASSERT_OK(store_->AddGroup(FilteredConfig(1, 2)).status());
+  Apply(1, 10);
+  EXPECT_EQ(*store_->Size(), 2);
+  Apply(1, 8);  // what was counted before stands
+  EXPECT_EQ(*store_->Size(), 3);
+  EXPECT_EQ((*store_->Table(1))->recipe()->config.filter_capacity, 5000);
+}
+
+TEST_F(StoreTest, GroupFromBeforeThereWereFiltersTakesAMinCount) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  Open();
+  ASSERT_OK(store_->AddGroup(FilteredConfig(1, 2)).status());
+  Apply(1, 7);
+  Apply(1, 8);
+  EXPECT_EQ((*(*store_->Table(1))->GetRow(7))->header.update_num, 2) << "its row bypasses the filter";
+  EXPECT_EQ(*store_->Size(), 1);
+}
+
+TEST_F(StoreTest, ReadOnlyStoreReadsBlockedKeysAsZerosAndNeedsNoFilter) {
+  GroupConfig config = Config(1, 2, "sgd", 0.5);
+  config.min_count = 2;
+  config.initializer = Parameters("ones");
+  Open();
+  ASSERT_OK(store_->AddGroup(config).status());
+  Apply(1, 7);
+  Apply(1, 7);
+  Apply(1, 8);  // all of it in the log only
+  StoreOptions options;
+  options.read_only = true;
+  const StatusOr<std::unique_ptr<Store>> reader = TryOpen(options);
+  ASSERT_OK(reader.status());
+  std::vector<float> weights(4);
+  ASSERT_OK((*(*reader)->Table(1))->Lookup(std::vector<uint64_t>{7, 8}, {}, *Executor::Inline(), weights));
+  EXPECT_EQ(weights, (std::vector<float>{0.5f, 0.5f, 0, 0}));
+  EXPECT_TRUE((*(*reader)->Table(1))->GetRow(7)->has_value());
+  EXPECT_FALSE((*(*reader)->Table(1))->GetRow(8)->has_value());
+  EXPECT_EQ((*reader)->Stats()->groups[0].memory.filter_bytes, 0);
+}
+
 TEST_F(StoreTest, UnknownGroupListsTheKnown) {
   Open();
   EXPECT_EQ(store_->Table(3).status().message(), "store '" + path_ + "' has no group 3; it has: none");

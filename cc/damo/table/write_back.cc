@@ -150,14 +150,17 @@ Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
 }
 
 Status WriteBack::BeginAndWrite(Storage& storage, const IsHeld& is_held, std::vector<Part>& parts) {
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
   std::vector<std::unique_lock<std::mutex>> apply_locks;
   for (WriteBackSource* const pointer : sources_) {
     WriteBackSource& source = *pointer;
     if (!is_held(source)) apply_locks.emplace_back(source.apply_mutex());
     parts.push_back({&source, source.BeginFlush(flush_number_)});
+    // Unlike rows, counts do not tell what they hold already: they must be of the snapshot's very step.
+    GroupFilter* const filter = parts.back().snapshot.filter.get();
+    if (filter != nullptr) DAMO_RETURN_IF_ERROR(filter->PutChangedPages(*batch));
     if (!options_.at_one_moment) apply_locks.clear();
   }
-  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
   DAMO_RETURN_IF_ERROR(PutStates(parts, *batch));
   for (Part& part : parts) DAMO_RETURN_IF_ERROR(WriteRows(part, *batch));
   return Commit(*batch, parts);

@@ -19,6 +19,7 @@
 #include "damo/cache/row_shard.h"
 #include "damo/redo/redo_log.h"
 #include "damo/storage/storage.h"
+#include "damo/table/group_filter.h"
 #include "damo/table/manifest.h"
 #include "damo/table/store_session.h"
 
@@ -31,7 +32,8 @@ class WriteBackSource {
   // redo log is replayed so that this does no harm.
   struct Snapshot {
     GroupState state;
-    uint64_t redo_lsn = 0;  // every record of the table before it is in the rows
+    uint64_t redo_lsn = 0;                // every record of the table before it is in the rows
+    std::shared_ptr<GroupFilter> filter;  // null: none
     std::vector<RowShard::DirtyRow> dirty_rows;
     size_t num_copied = 0;  // of dirty_rows, from the first on
     // Rows last updated then or earlier may be released (Storage::ReleaseRows()) once the snapshot is in the

@@ -92,6 +92,9 @@ class PyStorage:
         schedule: Parameters | dict[str, _Value] | None = None,
         *,
         ttl_seconds: int | Literal["never"] | None = None,
+        min_count: int = 0,
+        filter_capacity: int | None = None,
+        filter_fpr: float | None = None,
     ) -> None: ...
     def group_config(self, group: int) -> dict[str, Any]: ...
     def lookup(
@@ -159,6 +162,9 @@ class PyEmbedding:
         group: int = 0,
         *,
         ttl_seconds: int | Literal["never"] | None = None,
+        min_count: int = 0,
+        filter_capacity: int | None = None,
+        filter_fpr: float | None = None,
     ) -> None: ...
     @property
     def dimension(self) -> int: ...
