@@ -68,6 +68,17 @@ def check_expire_days(expire_days: Any) -> float | None:
     return float(expire_days)
 
 
+def check_admission(min_count: Any, filter_capacity: Any, filter_fpr: Any) -> None:
+    """Raises unless these may say when ids get rows; see `damo_tf.Embedding`."""
+    check_int("min_count", min_count, 0, 16)
+    check_int("filter_capacity", filter_capacity, 1, (1 << 32) + 1, optional=True)
+    if filter_fpr is None:
+        return
+    check_positive("filter_fpr", filter_fpr)
+    if not 1e-9 <= filter_fpr <= 0.5:
+        raise ValueError(f"`filter_fpr` must be in [1e-09, 0.5]. Received: filter_fpr={filter_fpr}")
+
+
 def check_padding_key(padding_key: Any) -> int | None:
     """`padding_key` in [0, 2**64); a negative one stands for its bits. Raises if it is not a key."""
     check_int("padding_key", padding_key, -(1 << 63), 1 << 64, optional=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from damo_tf import exchange, initializers, optimizers
 from damo_tf._arguments import (
     as_keys,
+    check_admission,
     check_bool,
     check_expire_days,
     check_group_ttl,
@@ -172,6 +173,9 @@ class Store:
         initializer: Any = "random_uniform",
         optimizer: Any = "adam",
         ttl_seconds: int | Literal["never"] | None = None,
+        min_count: int = 0,
+        filter_capacity: int | None = None,
+        filter_fpr: float | None = None,
     ) -> None:
         """Configures a group of rows. A layer does this when it is built.
 
@@ -187,6 +191,14 @@ class Store:
             ttl_seconds: integer > 0. A row of the group not updated for this many seconds reads as missing.
                 `"never"`: none does, whatever the store's `ttl_seconds`. `None`: as the store has it. Kept
                 with the store, like the other settings.
+            min_count: integer in [0, 15]. A key gets a row with its `min_count`-th occurrence in
+                `apply_gradients`; until then it reads as zeros and its gradients are dropped. Default 0: with
+                the first.
+            filter_capacity: integer in [1, 2**32]: keys without a row that the filter, which counts
+                occurrences, is made for; see `docs/admission.md`. It is fixed when the group first has a
+                `min_count`. `None`: as it stands, else 2**20, less in a `memory_budget` below 93 MiB.
+            filter_fpr: number in [1e-9, 0.5]: the share of keys that the filter takes for seen by mistake
+                once it has counted `filter_capacity` keys; fixed as well. `None`: as it stands, else 1e-3.
 
         Raises:
             ValueError: a setting breaks its rule, or the group stands with another; the message has both
@@ -194,6 +206,7 @@ class Store:
         """
         check_int("group", group, 0, 256)
         check_int("dim", dim, 1, 65537)
+        check_admission(min_count, filter_capacity, filter_fpr)
         parameters = optimizers.get(optimizer)
         if "learning_rate" in parameters:
             raise ValueError(
@@ -209,6 +222,9 @@ class Store:
             parameters,
             schedule,
             ttl_seconds=check_group_ttl(ttl_seconds),
+            min_count=min_count,
+            filter_capacity=filter_capacity,
+            filter_fpr=filter_fpr,
         )
 
     def stats(self) -> dict[str, Any]:
@@ -226,14 +242,18 @@ class Store:
               milliseconds since the Unix epoch, UTC;
             * `groups`, group number to a dict of:
 
-              * its settings: `dim`, `optimizer`, `initializer`, `schedule`, `ttl_seconds`;
+              * its settings: `dim`, `optimizer`, `initializer`, `schedule`, `ttl_seconds`, `min_count`,
+                `filter_capacity`, `filter_fpr`;
               * `rows`, `bytes` (of keys and rows), `step` (apply calls since the group was created);
               * counted since opening: `lookups` (ids looked up, with repetitions, without padding), of these
                 `missing` (without a row), `cache_hits` (found in memory) and `cache_misses` (not);
                 `updated`, `inserted`, `skipped` (rows left alone because of a gradient that was not finite),
+                `blocked` (gradients dropped because their key had not occurred `min_count` times),
                 `expired`; `evicted`, rows that made room in memory for others;
               * now: `cache_rows` in memory, some perhaps initial values of ids without a row; `dirty`, rows
-                newer than on disk.
+                newer than on disk; `filter_bytes` in memory, and `filter_fill`, the share of the filter's
+                counters that are not 0: about 0.5 when it has counted `filter_capacity` keys, and far beyond
+                that it lets every key pass.
         """
         return self._storage.stats()
 
@@ -273,7 +293,7 @@ class Store:
             keys: integers of any shape; negative ones stand for their bits as uint64.
             padding_key: a key that reads as zeros.
             missing: what a key without a row reads as: `"initial"`, the value its first update will start
-                from, or `"zeros"`.
+                from, or `"zeros"`. In a group with a `min_count` it reads as zeros always.
 
         Returns:
             float32, `keys.shape + (dim,)`.
@@ -302,7 +322,7 @@ class Store:
         """Takes one optimizer step on the row of each distinct key.
 
         Gradients of equal keys are summed in order of occurrence. A row whose summed gradient is not
-        finite is left alone and counted in `stats()`.
+        finite is left alone and counted in `stats()`; so is a key that the group's `min_count` blocks.
 
         Args:
             group: a group that exists.

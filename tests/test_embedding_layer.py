@@ -425,6 +425,101 @@ def test_missing_zeros_reads_zeros_until_the_first_update(store, rng):
     assert_rows_equal(store, batches.oracle(missing="zeros"))
 
 
+# ---- Admission ----
+
+
+@EAGER_OR_FUNCTION
+def test_an_id_reads_as_zeros_until_it_has_occurred_min_count_times(store, function):
+    layer = embedding(store, optimizer={"name": "sgd", "gamma": 1.0}, initializer="ones", min_count=3)
+    step = function(lambda ids: one_step(layer, ids))
+    ids = tf.constant([[5, 6], [5, 7]])
+    assert (step(ids).numpy() == 0).all()  # 5 occurs twice
+    assert store.size() == 0
+    assert (step(ids).numpy() == 0).all()
+    assert (
+        store.row(0, 5).weights.tolist() == [-1.0] * DIM
+    )  # from its initial value, the sum of two gradients
+    np.testing.assert_array_equal(layer(ids)[:, 0], np.full((2, DIM), -1))
+    np.testing.assert_array_equal(layer(ids)[:, 1], np.zeros((2, DIM)))
+    assert store.size() == 1
+    stats = store.stats()["groups"][0]
+    assert (stats["blocked"], stats["inserted"], stats["updated"]) == (5, 1, 1)
+
+
+def test_training_with_min_count_equals_the_oracle(store, rng):
+    batches = KnownGradients(rng, steps=6)
+    layer = embedding(store, min_count=9, filter_capacity=1000, missing="initial")
+    for ids, gradients in batches:
+        with tf.GradientTape() as tape:
+            loss = weighted_sum(gradients, layer(ids))
+        tape.gradient(loss, layer.trainable_variables)
+    oracle = batches.oracle(min_count=9, filter_capacity=1000)
+    assert_rows_equal(store, oracle)
+    assert 0 < oracle.blocked == store.stats()["groups"][0]["blocked"]
+    np.testing.assert_array_equal(layer(batches.ids), oracle.lookup(batches.ids))
+
+
+def test_fit_with_min_count_equals_the_oracle_and_evaluation_counts_nothing(store, rng):
+    batches = KnownGradients(rng, steps=4)
+    model = functional(embedding(store, min_count=12))
+    model.compile("sgd", WeightedSum())
+    ids = batches.ids.reshape(-1, IDS_SHAPE[1])
+    batches.fit(model)
+    before = store.stats()["groups"][0]
+    for _ in range(3):
+        model.predict(ids, verbose=0)
+        model.evaluate(ids, batches.gradients.reshape(-1, IDS_SHAPE[1], DIM), verbose=0)
+        store.lookup(0, ids)
+        model(ids, training=False)
+    after = store.stats()["groups"][0]
+    for figure in ("blocked", "inserted", "filter_bytes", "filter_fill", "rows", "step"):
+        assert after[figure] == before[figure], figure
+    oracle = batches.oracle(min_count=12)
+    assert_rows_equal(store, oracle)
+    batches.fit(model)  # nothing was counted in between
+    for step_ids, gradients in zip(batches.ids, batches.gradients, strict=True):
+        oracle.apply_gradients(step_ids, gradients)
+    assert_rows_equal(store, oracle)
+
+
+def test_min_count_goes_on_where_an_earlier_process_left_off(tmp_path):
+    settings = {"optimizer": {"name": "sgd", "gamma": 1.0}, "initializer": "zeros"}
+    with damo_tf.Store(tmp_path / "store") as store:
+        one_step(embedding(store, min_count=2, filter_capacity=500, **settings), np.array([1, 2, 2]))
+        assert store.size() == 1
+    with damo_tf.Store(tmp_path / "store") as store:
+        one_step(embedding(store, min_count=2, **settings), np.array([1, 3]))
+        assert store.size() == 2
+        config = store.storage.group_config(0)
+        assert (config["min_count"], config["filter_capacity"], config["filter_fpr"]) == (2, 500, 1e-3)
+    with (
+        damo_tf.Store(tmp_path / "store") as store,
+        pytest.raises(ValueError, match="has filter_capacity 500, asked for 600"),
+    ):
+        embedding(store, min_count=2, filter_capacity=600, **settings).build(None)
+
+
+def test_a_restore_brings_the_counts_of_the_checkpoint_back(store, tmp_path):
+    layer = embedding(store, min_count=3, filter_capacity=500, optimizer={"name": "sgd", "gamma": 1.0})
+    one_step(layer, np.array([1, 2, 2]))
+    store.checkpoint(tmp_path / "checkpoint")
+    one_step(layer, np.array([1, 1, 2]))
+    assert store.size() == 2
+    store.restore(tmp_path / "checkpoint")
+    assert store.size() == 0
+    one_step(layer, np.array([1]))
+    assert store.size() == 0
+    one_step(layer, np.array([2]))
+    assert store.row(0, 2).update_num == 1
+    assert store.size() == 1
+
+
+def test_layers_of_one_group_must_agree_on_min_count(store):
+    embedding(store, min_count=2).build(None)
+    with pytest.raises(ValueError, match=r"add group 0 to store .*: has min_count 2, asked for 0"):
+        embedding(store).build(None)
+
+
 # ---- Stores and groups ----
 
 
@@ -566,6 +661,19 @@ def test_row_is_untouched_by_a_step_that_fails(store):
         ({"padding_key": 2**64}, ValueError, f"`padding_key` must be .*padding_key={2**64}"),
         ({"missing": "zero"}, ValueError, "`missing` must be 'initial' or 'zeros'.*missing='zero'"),
         ({"missing": None}, ValueError, "`missing` must be 'initial' or 'zeros'.*missing=None"),
+        (
+            {"min_count": 16},
+            ValueError,
+            r"`min_count` must be an integer in \[0, 16\). Received: min_count=16",
+        ),
+        ({"min_count": 1.0}, TypeError, "`min_count` must be .* Received: min_count=1.0"),
+        ({"filter_capacity": 0}, ValueError, "`filter_capacity` must be .* Received: filter_capacity=0"),
+        (
+            {"filter_fpr": 0.6},
+            ValueError,
+            r"`filter_fpr` must be in \[1e-09, 0.5\]. Received: filter_fpr=0.6",
+        ),
+        ({"filter_fpr": "low"}, TypeError, "`filter_fpr` must be a number > 0. Received: filter_fpr='low'"),
         ({"combine": "sum"}, ValueError, "Unrecognized keyword arguments.*'combine'"),
     ],
 )
@@ -578,6 +686,10 @@ def test_wrong_argument_is_refused_by_name_rule_and_value(store, arguments, erro
     ("arguments", "text"),
     [
         ({"dim": 65537}, "`dim` must be .*65.*Received: dim=65537"),
+        (
+            {"min_count": 2, "filter_capacity": 2**32},
+            "a filter with filter_capacity=4294967296 .* takes 30875635712 bytes",
+        ),
         ({"store": ""}, "`directory` must be a path. Received: directory=''"),
         ({"store": __file__}, "open store '.*': is a file, not a directory"),
     ],
@@ -595,6 +707,9 @@ ALL_SETTINGS = {
     "optimizer": {"name": "adamw", "gamma": 0.25},
     "padding_key": 2**64 - 1,
     "missing": "zeros",
+    "min_count": 3,
+    "filter_capacity": 5000,
+    "filter_fpr": 0.01,
     "name": "ids",
     "dtype": "mixed_bfloat16",
     "ttl_seconds": 3600,
@@ -625,16 +740,7 @@ def test_config_round_trip(store):
     again = keras.saving.deserialize_keras_object(config)
     assert isinstance(again, damo_tf.Embedding)
     assert again.get_config() == layer.get_config()
-    for attribute in (
-        "dim",
-        "group",
-        "initializer",
-        "optimizer",
-        "padding_key",
-        "missing",
-        "ttl_seconds",
-        "name",
-    ):
+    for attribute in ("dim", *(ALL_SETTINGS.keys() - {"dtype", "trainable"})):
         assert getattr(again, attribute) == getattr(layer, attribute)
     assert again.trainable is False
     assert again.compute_dtype == "bfloat16"

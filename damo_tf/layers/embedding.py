@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from damo_tf import initializers, ops, optimizers
 from damo_tf._arguments import (
+    check_admission,
     check_group_ttl,
     check_int,
     check_missing,
@@ -71,6 +72,16 @@ class Embedding(keras.layers.Layer):
         ttl_seconds: integer > 0. A row not updated for this many seconds reads as missing, and begins anew
             with its next gradient. `"never"`: no row does, whatever the store's `ttl_seconds`. `None`
             (default): as the store has it.
+        min_count: integer in [0, 15]. An id gets a row in the training step with its `min_count`-th
+            occurrence, repetitions within a batch included; until then it reads as zeros, whatever `missing`
+            says, and its gradients are dropped. Most ids of a stream never come again, and cost no row then.
+            Ids that have a row are not counted. Default 0: a row with the first gradient.
+        filter_capacity: integer in [1, 2**32]: how many ids without a row the filter that counts occurrences
+            is made for, at some 7 bytes each. Beyond, more and more ids get a row too early; `filter_fill` in
+            `store.stats()` tells. Fixed when the group first has a `min_count`. Default `None`: as it stands,
+            else 2**20, less in a `memory_budget` below 93 MiB.
+        filter_fpr: number in [1e-9, 0.5]: the share of ids that get a row too early once the filter has
+            counted `filter_capacity` ids. Fixed as well. Default `None`: as it stands, else 1e-3.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`. Rows are float32 whatever `dtype`
             is; the output is cast to its compute dtype.
 
@@ -103,10 +114,14 @@ class Embedding(keras.layers.Layer):
         padding_key: int | None = None,
         missing: str = "initial",
         ttl_seconds: int | Literal["never"] | None = None,
+        min_count: int = 0,
+        filter_capacity: int | None = None,
+        filter_fpr: float | None = None,
         **kwargs: Any,
     ) -> None:
         check_int("dim", dim, 1, 65537)
         check_int("group", group, 0, 256)
+        check_admission(min_count, filter_capacity, filter_fpr)
         super().__init__(**kwargs)
         self.supports_jit = False  # XLA cannot call back into a store
         self.dim = int(dim)
@@ -119,6 +134,9 @@ class Embedding(keras.layers.Layer):
         self.padding_key = check_padding_key(padding_key)
         self.missing = check_missing(missing)
         self.ttl_seconds = check_group_ttl(ttl_seconds)
+        self.min_count = int(min_count)
+        self.filter_capacity = None if filter_capacity is None else int(filter_capacity)
+        self.filter_fpr = None if filter_fpr is None else float(filter_fpr)
         self._store: Store | None = store if isinstance(store, Store) else None
         self._directory = store.directory if isinstance(store, Store) else check_path("store", store)
         self._may_create_store = True
@@ -175,6 +193,9 @@ class Embedding(keras.layers.Layer):
             initializer=self.initializer,
             optimizer=self.optimizer,
             ttl_seconds=self.ttl_seconds,
+            min_count=self.min_count,
+            filter_capacity=self.filter_capacity,
+            filter_fpr=self.filter_fpr,
         )
         return get_table(self.store.storage, self.group)
 
@@ -231,6 +252,9 @@ class Embedding(keras.layers.Layer):
             "padding_key": self.padding_key,
             "missing": self.missing,
             "ttl_seconds": self.ttl_seconds,
+            "min_count": self.min_count,
+            "filter_capacity": self.filter_capacity,
+            "filter_fpr": self.filter_fpr,
         }
 
     @classmethod
