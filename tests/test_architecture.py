@@ -35,7 +35,7 @@ MAY_INCLUDE = {
         "cache",
         "checkpoint",
     },
-    "dump": {"base", "config", "row", "storage", "table"},
+    "dump": {"base", "checkpoint", "config", "row", "storage", "table"},
 }
 #: Headers of others that the engine may include, and from where.
 ROCKSDB_ONLY_IN = "cc/damo/storage/"

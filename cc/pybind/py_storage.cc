@@ -14,6 +14,7 @@
 #include "pybind/py_parameters.h"
 #include "pybind/py_progress.h"
 #include "pybind/py_status.h"
+#include "pybind/py_tools.h"
 #include "pybind/py_transfer.h"
 
 namespace damo::python {
@@ -402,6 +403,7 @@ void DefineStorage(py::module_& module) {
       .def("close", &CallStore<&Store::Close>, "Closes the store for everyone in this process.")
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](const PyStorage& self, const py::args&) { CallStore<&Store::Close>(self); });
+  DefineTools(storage);
   DefineTransfer(storage);
 }
 

@@ -183,6 +183,13 @@ class Storage {
   // space. Takes as long as reading and writing the whole group; other calls go on beside it.
   virtual Status Compact(uint8_t group) = 0;
 
+  // Called with a file and whether it is whole. A failure ends the work and is returned by it.
+  using FileVisitor = std::function<Status(const std::string& name, const Status& outcome)>;
+
+  // Reads the files of rows and manifest from end to end, checks every checksum in them and visits each.
+  // Other calls go on beside it; files that are replaced meanwhile are passed over.
+  virtual Status VerifyFiles(const FileVisitor& visit) const = 0;
+
   virtual StatusOr<StorageStats> Stats() const = 0;
 
   // Flushes and releases everything. Called once, by the owner, when no other call is running or will follow.

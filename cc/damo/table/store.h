@@ -26,6 +26,7 @@
 #include "damo/table/embedding_table.h"
 #include "damo/table/recovery.h"
 #include "damo/table/store_snapshot.h"
+#include "damo/table/verification.h"
 #include "damo/table/write_back.h"
 
 namespace damo {
@@ -116,6 +117,15 @@ class Store {
 
   // The store as of one moment between apply calls, which wait until it is taken: some milliseconds.
   StatusOr<std::unique_ptr<StoreSnapshot>> TakeSnapshot() const;
+
+  // Looks for damage and changes nothing: every checksum of every file, whether each row can be one and is
+  // finite, and whether groups and numbers of rows are the manifest's. Problems are found, not failures:
+  // after one it goes on. Training goes on beside it.
+  //
+  // `progress` (null: nobody asks) is called now and then with the rows looked at and those there should be;
+  // a failure that it returns ends the work and is returned.
+  using VerifyProgress = std::function<Status(int64_t num_rows, int64_t num_expected_rows)>;
+  StatusOr<Verification> Verify(const VerifyProgress& progress = nullptr) const;
 
   // Calls `edit` while no apply call runs and the storage holds all there is, the redo log nothing;
   // afterwards the table goes on from what `edit` has written. So what it deletes or replaces stays so after

@@ -11,6 +11,7 @@
 #include "damo/checkpoint/description.h"
 #include "damo/checkpoint/merged_cursor.h"
 #include "damo/checkpoint/staged_directory.h"
+#include "damo/storage/copy_manifest.h"
 #include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_storage.h"
 #include "damo/table/store.h"
@@ -19,9 +20,6 @@ namespace damo {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The manifest of a delta is written in batches of about this size: it goes through memory.
-constexpr size_t kManifestBatchBytes = size_t{1} << 20;
 
 // Of a delta's database while it is written: rows come in sorted batches.
 constexpr int64_t kDeltaMemoryBudget = int64_t{8} << 20;
@@ -62,21 +60,6 @@ Status PublishWith(const CheckpointDescription& description, StagedDirectory& st
 
 // ---- delta ----
 
-Status WriteManifest(const StorageSnapshot& from, Storage& to) {
-  std::unique_ptr<StorageBatch> batch = to.NewBatch();
-  size_t num_bytes = 0;
-  DAMO_RETURN_IF_ERROR(from.ScanManifest([&](std::string_view name, std::string_view value) -> Status {
-    DAMO_RETURN_IF_ERROR(batch->PutManifest(name, value));
-    num_bytes += name.size() + value.size();
-    if (num_bytes < kManifestBatchBytes) return Status();
-    num_bytes = 0;
-    DAMO_RETURN_IF_ERROR(to.Write(*batch));
-    batch = to.NewBatch();
-    return Status();
-  }));
-  return to.Write(*batch);
-}
-
 Status WriteChangedRows(const StorageSnapshot& now, const CheckpointChain& base, const std::set<int>& groups,
                         Storage& to, CheckpointDescription::Base* counts) {
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, to.NewSortedBatch());
@@ -99,7 +82,7 @@ Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& n
   options.durability = Durability::kWal;  // what is closed is durable
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<Storage> storage, OpenRocksDbStorage(directory, options));
   const auto write = [&]() -> Status {
-    DAMO_RETURN_IF_ERROR(WriteManifest(now, *storage));
+    DAMO_RETURN_IF_ERROR(CopyManifest(now, *storage));
     return WriteChangedRows(now, base, groups, *storage, counts);
   };
   const Status written = write();

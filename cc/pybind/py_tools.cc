@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pybind/py_tools.h"
+
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "damo/dump/convert_store.h"
+#include "damo/table/store.h"
+#include "pybind/gil_release.h"
+#include "pybind/py_parameters.h"
+#include "pybind/py_progress.h"
+#include "pybind/py_status.h"
+
+namespace damo::python {
+namespace {
+
+namespace py = pybind11;
+
+py::dict Verify(const PyStorage& self, const py::object& progress) {
+  PyProgress py_progress(progress);
+  StatusOr<Verification> result = [&] {
+    const GilRelease gil_release;
+    return self.store()->Verify([&](int64_t num_rows, int64_t num_expected_rows) {
+      return py_progress.Report(num_rows, num_expected_rows);
+    });
+  }();
+  py_progress.Rethrow();
+  const Verification found = ValueOrThrow(std::move(result));
+  py::dict dict;
+  dict["files"] = found.num_files;
+  dict["rows"] = found.num_rows;
+  dict["problems"] = found.problems();
+  dict["more_problems"] = found.num_more_problems();
+  return dict;
+}
+
+void Compact(const PyStorage& self) {
+  const Status status = [&] {
+    const GilRelease gil_release;
+    return self.store()->Compact();
+  }();
+  ThrowIfError(status);
+}
+
+int64_t Convert(const PyStorage& self, const std::filesystem::path& directory, int64_t group,
+                std::optional<int64_t> dim, const py::object& optimizer, const py::object& progress) {
+  GroupConversion conversion;
+  conversion.group = group;
+  conversion.dim = dim;
+  if (!optimizer.is_none()) conversion.optimizer = ParametersArgument("optimizer", optimizer);
+  PyProgress py_progress(progress);
+  StatusOr<int64_t> num_rows = [&] {
+    const GilRelease gil_release;
+    return ConvertStore(*self.store(), directory.string(), conversion,
+                        [&](int64_t done) { return py_progress.Report(done); });
+  }();
+  py_progress.Rethrow();
+  return ValueOrThrow(std::move(num_rows));
+}
+
+}  // namespace
+
+void DefineTools(py::class_<PyStorage>& storage) {
+  storage.def(
+      "verify", &Verify, py::arg("progress") = py::none(),
+      "Looks for damage: every checksum of every file, every row, groups and numbers of rows against the\n"
+      "manifest. Changes nothing. Returns a dict: files and rows looked at, problems (a list of str, the\n"
+      "first hundred), more_problems (how many others). progress(rows, expected_rows) is called now and\n"
+      "then; what it raises ends the work and comes out of this call.");
+  storage.def(
+      "convert", &Convert, py::arg("directory"), py::arg("group"), py::kw_only(), py::arg("dim") = py::none(),
+      py::arg("optimizer") = py::none(), py::arg("progress") = py::none(),
+      "Copies the store into a new one, with another dim or optimizer for a group, whose rows keep the\n"
+      "weights there is room for, get initial ones where there is more, and fresh slots. Returns the number\n"
+      "of rows. progress(rows) is called now and then.");
+  storage.def(
+      "compact", &Compact,
+      "Writes the files of all rows anew, so that what was deleted, written over or has expired takes\n"
+      "no more space.");
+}
+
+}  // namespace damo::python
