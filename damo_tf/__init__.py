@@ -13,11 +13,27 @@ where there is no TensorFlow.
 """
 
 import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 from damo_tf.dump_file import DumpedGroup, read_dump
 
-if not TYPE_CHECKING and importlib.util.find_spec("tensorflow") is None:
+
+def _runs_command() -> bool:
+    """Whether Python was started for the `damo-tf` command, which must not wait for TensorFlow."""
+    program = sys.argv[0] if sys.argv else ""
+    # So it is while `python -m` looks for a module, which may be another one that imports this.
+    if program == "-m":
+        return ("-m", "damo_tf") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    return program.rpartition("/")[2] == "damo-tf"
+
+
+def _has_tensorflow() -> bool:
+    """Whether TensorFlow is imported, or can be looked for with success."""
+    return "tensorflow" in sys.modules or importlib.util.find_spec("tensorflow") is not None
+
+
+if not TYPE_CHECKING and (_runs_command() or not _has_tensorflow()):
 
     def __getattr__(name: str) -> Any:
         if name in __all__:

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the documents say is so: their examples run, the tests and files they name exist."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from damo_tf.command import command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -58,6 +63,47 @@ def test_example_of_the_dump_format_reads_a_dump(store, tmp_path, run_python: Ca
     reading = in_folder(examples("docs/dump_format.md")[0], tmp_path)
 
     assert run_python(reading + "print(group, rows['key'].tolist())\n") == "7 [0, 1, 2, 3, 4]\n"
+
+
+def masked(text: str) -> list[str]:
+    """The lines of a text with numbers, and the space that they take, made equal."""
+    return [
+        re.sub(r"\s+", " ", re.sub(r"\d+(\.\d+)?(e[+-]\d+)?", "#", line)).strip()
+        for line in text.splitlines()
+    ]
+
+
+def test_examples_of_operations_md_print_what_the_page_says(tmp_path, run_python: Callable[..., str]):
+    blocks = re.findall(
+        r"^```(python|console)\n(.*?)^```", (ROOT / "docs/operations.md").read_text("utf-8"), re.M | re.S
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+
+    for kind, block in blocks:
+        if kind == "python":
+            run_python(block)  # in tmp_path, too
+            continue
+        commands = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+        printed = [
+            subprocess.run(
+                ["bash", "-c", command],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            ).stdout
+            for command in commands
+        ]
+        shown = "".join(f"$ {c}\n{p}" for c, p in zip(commands, printed, strict=True))
+        shown = shown.replace(str(tmp_path), "/data")
+        assert masked(shown) == masked(block)
+
+    assert len(blocks) > 15
+    commands_shown = set(re.findall(r"\$.*?damo-tf (\w+)", "".join(block for _, block in blocks)))
+    assert commands_shown == set(command.commands)
 
 
 def test_every_test_that_design_md_names_exists():

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that look and change nothing: info, row, top, verify."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import damo
+
+from damo_tf.command.keys import Key
+from damo_tf.command.opening import StoreOpener, with_store
+from damo_tf.command.output import Facts, Output, Table, json_option
+from damo_tf.command.statistics import DAY, HOUR, MINUTE, Histograms, Ranking, scan
+
+group_number = click.IntRange(0, 255)
+
+
+@click.command(short_help="What is in a store.")
+@with_store
+@click.option("--no-scan", is_flag=True, help="Leave out the histograms, which take a pass over all rows.")
+@json_option
+def info(store: StoreOpener, no_scan: bool, output: Output) -> None:
+    """What is in STORE: groups, rows, bytes, settings, and histograms of ages and update counts."""
+    with store.reading() as storage:
+        stats = storage.stats()
+        groups = [_describe(storage, number, figures) for number, figures in stats["groups"].items()]
+        if not no_scan:
+            _add_histograms(storage, stats["now"], groups, output)
+        options = storage.options
+    data = {
+        "directory": stats["directory"],
+        "seed": options["seed"],
+        "clock": options["clock"],
+        "rows": sum(group["rows"] for group in groups),
+        "disk_bytes": stats["disk_bytes"],
+        "groups": groups,
+    }
+    output.show(
+        data,
+        Facts({name: value for name, value in data.items() if name != "groups"}),
+        *_group_tables(groups),
+    )
+
+
+def _describe(storage: damo.PyStorage, number: int, figures: dict[str, Any]) -> dict[str, Any]:
+    counts = {name: figures[name] for name in ("rows", "bytes", "step")}
+    return {"group": number, **counts, "config": storage.group_config(number)}
+
+
+def _add_histograms(storage: damo.PyStorage, now: int, groups: list[dict[str, Any]], output: Output) -> None:
+    done = 0
+    with output.progress("reading rows", sum(group["rows"] for group in groups)) as advance:
+        for group in groups:
+            histograms = Histograms(now)
+
+            def count(
+                keys: Any, _weights: Any, times: Any, nums: Any, histograms: Histograms = histograms
+            ) -> None:
+                nonlocal done
+                histograms.add(times, nums)
+                done += len(keys)
+                advance(done, None)
+
+            scan(storage, group["group"], count)
+            group["ages"] = histograms.ages()
+            group["update_counts"] = histograms.update_counts()
+
+
+def _group_tables(groups: list[dict[str, Any]]) -> list[Table]:
+    numbers = [(g["group"], g["config"]["dim"], g["rows"], g["bytes"], g["step"]) for g in groups]
+    settings = [
+        (group["group"], name, json.dumps(value))
+        for group in groups
+        for name, value in group["config"].items()
+        if name != "dim" and value is not None
+    ]
+    ages = [
+        (group["group"], _age_class(entry), entry["rows"])
+        for group in groups
+        for entry in group.get("ages", ())
+        if entry["rows"]
+    ]
+    counts = [
+        (group["group"], _count_class(entry), entry["rows"])
+        for group in groups
+        for entry in group.get("update_counts", ())
+    ]
+    return [
+        Table("groups", ("group", "dim", "rows", "bytes", "step"), numbers),
+        Table("settings", ("group", "setting", "value"), settings),
+        Table("time since the last update", ("group", "age", "rows"), ages),
+        Table("number of updates", ("group", "updates", "rows"), counts),
+    ]
+
+
+def _count_class(entry: dict[str, int]) -> str:
+    return str(entry["from"]) if entry["from"] == entry["to"] else f"{entry['from']} to {entry['to']}"
+
+
+def _age_class(entry: dict[str, Any]) -> str:
+    if entry["to_seconds"] is None:
+        return f"{_duration(entry['from_seconds'])} or more"
+    return f"under {_duration(entry['to_seconds'])}"
+
+
+def _duration(seconds: int) -> str:
+    for unit, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        if seconds >= unit:
+            return f"{seconds // unit} {name}{'s' if seconds >= 2 * unit else ''}"
+    return f"{seconds} seconds"
+
+
+def time_text(milliseconds: int) -> str:
+    """A row's time for people; one that no calendar has stays a number."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError):
+        return f"{milliseconds} ms"
+
+
+# `-5` is a key, not an option.
+@click.command(context_settings={"ignore_unknown_options": True}, short_help="One row.")
+@with_store
+@click.argument("group", type=group_number)
+@click.argument("key", type=Key())
+@json_option
+def row(store: StoreOpener, group: int, key: int, output: Output) -> None:
+    """One row of STORE: KEY, decimal or 0x..., of GROUP. Status 1 if it has none."""
+    with store.reading() as storage:
+        fields = storage.row(group, key)
+    if fields is None:
+        raise click.ClickException(f"group {group} of '{store.directory}' has no row of key {key}")
+    vectors = {"weights": fields["weights"], **{f"slot {n}": v for n, v in fields["slots"].items()}}
+    output.show(
+        {**fields, "key": str(key)},
+        Facts(
+            {
+                "group": group,
+                "key": key,
+                "last update": time_text(fields["update_time"]),
+                "updates": fields["update_num"],
+                **{name: " ".join(f"{value:.6g}" for value in vector) for name, vector in vectors.items()},
+            }
+        ),
+    )
+
+
+@click.command(short_help="The rows with the largest weights or the most updates.")
+@with_store
+@click.option("--group", type=group_number, help="Rows of this group only.")
+@click.option(
+    "--by",
+    type=click.Choice(["norm", "count"]),
+    default="norm",
+    show_default=True,
+    help="Euclidean norm of the weights, or number of updates.",
+)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=10, show_default=True, help="So many rows.")
+@json_option
+def top(store: StoreOpener, group: int | None, by: str, limit: int, output: Output) -> None:
+    """The rows of STORE with the largest weights or the most updates."""
+    ranking = Ranking(by, limit)
+    with store.reading() as storage:
+        numbers = list(storage.stats()["groups"]) if group is None else [group]
+        with output.progress("reading rows", sum(map(storage.size, numbers))) as advance:
+            done = 0
+            for number in numbers:
+
+                def show(keys: Any, weights: Any, times: Any, nums: Any, number: int = number) -> None:
+                    nonlocal done
+                    ranking.add(number, keys, weights, times, nums)
+                    done += len(keys)
+                    advance(done, None)
+
+                scan(storage, number, show)
+    rows = [{**vars(found), "key": str(found.key)} for found in ranking.rows()]
+    output.show(
+        {"directory": store.directory, "by": by, "rows": rows},
+        Table(
+            f"by {by}",
+            ("group", "key", "norm", "updates", "last update"),
+            [
+                (
+                    entry["group"],
+                    entry["key"],
+                    entry["norm"],
+                    entry["update_num"],
+                    time_text(entry["update_time"]),
+                )
+                for entry in rows
+            ],
+        ),
+    )
+
+
+@click.command(short_help="Look for damage.")
+@with_store
+@json_option
+def verify(store: StoreOpener, output: Output) -> None:
+    """Look for damage in STORE: in checksums, rows, the manifest's counts. Status 1 if there is any."""
+    found = _verify(store, output)
+    problems, more = found["problems"], found["more_problems"]
+    data = {"directory": store.directory, "ok": not problems, **found}
+    lines = [(problem,) for problem in problems] + ([(f"and {more} more",)] if more else [])
+    output.show(
+        data,
+        Facts({"files": found["files"], "rows": found["rows"], "problems": len(problems) + more}),
+        Table("problems", ("what is wrong",), lines),
+    )
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _verify(store: StoreOpener, output: Output) -> dict[str, Any]:
+    """What the engine finds; a store that cannot even be opened for its damage is one problem."""
+    try:
+        storage = store.reading()
+    except RuntimeError as error:
+        return {"files": 0, "rows": 0, "problems": [str(error)], "more_problems": 0}
+    with storage, output.progress("reading files and rows") as advance:
+        return storage.verify(lambda rows, expected: advance(rows, expected))

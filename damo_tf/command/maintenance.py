@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that change rows or files: expire, delete, convert, compact."""
+
+import json
+from typing import Any
+
+import click
+
+from damo_tf.command.inspection import group_number
+from damo_tf.command.keys import read_keys
+from damo_tf.command.opening import StoreOpener, with_store
+from damo_tf.command.output import Facts, Output, json_option
+
+#: Keys that are deleted together; what waits meanwhile waits some hundredths of a second.
+_KEYS_PER_PART = 1 << 16
+
+
+@click.command(short_help="Remove rows past their time to live.")
+@with_store
+@json_option
+def expire(store: StoreOpener, output: Output) -> None:
+    """Remove the rows of STORE that are past their time to live."""
+    with store.writing() as storage, output.progress("looking at rows", storage.size()) as advance:
+        removed = storage.expire(lambda scanned, _removed: advance(scanned, None))
+        rows = storage.size()
+    data = {"directory": store.directory, "removed": removed, "rows": rows}
+    output.show(data, Facts({"rows removed": removed, "rows left": rows}))
+
+
+@click.command(short_help="Delete the rows of keys.")
+@with_store
+@click.argument("group", type=group_number)
+@click.argument("keys", type=click.Path(dir_okay=False, allow_dash=True), default="-")
+@json_option
+def delete(store: StoreOpener, group: int, keys: str, output: Output) -> None:
+    """Delete rows of GROUP of STORE, for good.
+
+    KEYS is a file of keys, one a line, decimal or 0x...; or a .npy array of 64-bit integers; `-` (the
+    default) is stdin. Keys without a row are passed over.
+    """
+    numbers = read_keys(keys)  # all of them: a typing error in the last must not find others deleted
+    deleted = 0
+    with store.writing() as storage, output.progress("deleting rows", len(numbers)) as advance:
+        storage.group_config(group)  # before the first part, which may be none
+        for begin in range(0, len(numbers), _KEYS_PER_PART):
+            deleted += storage.delete(group, numbers[begin : begin + _KEYS_PER_PART])
+            advance(min(begin + _KEYS_PER_PART, len(numbers)), None)
+    data = {"directory": store.directory, "group": group, "keys": len(numbers), "deleted": deleted}
+    output.show(data, Facts({"keys given": len(numbers), "rows deleted": deleted}))
+
+
+class OptimizerParameters(click.ParamType[dict[str, Any]]):
+    """An optimizer's name, or a JSON object of its parameters."""
+
+    name = "optimizer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """A dict of parameters with `"name"`."""
+        if not str(value).lstrip().startswith("{"):
+            return {"name": str(value)}
+        try:
+            parameters: dict[str, Any] = json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not a JSON object: {error}", param, ctx)
+        return parameters
+
+
+@click.command(short_help="Copy a store, with another dim or optimizer.")
+@with_store
+@click.argument("target", type=click.Path())
+@click.argument("group", type=group_number)
+@click.option("--dim", type=click.IntRange(1, 65536), help="Weights per row; others are cut off or initial.")
+@click.option(
+    "--optimizer",
+    type=OptimizerParameters(),
+    metavar="NAME|JSON",
+    help='Such as adagrad, or {"name": "adagrad", "gamma": 0.05}. Default: as it is.',
+)
+@json_option
+def convert(
+    store: StoreOpener,
+    target: str,
+    group: int,
+    dim: int | None,
+    optimizer: dict[str, Any] | None,
+    output: Output,
+) -> None:
+    """Copy STORE into the new store TARGET, with another dim or optimizer for GROUP.
+
+    Rows of GROUP keep their weights and start with fresh slots and an update count of 1; other groups are
+    copied as they are. STORE itself is left alone.
+    """
+    if dim is None and optimizer is None:
+        raise click.UsageError("at least one of --dim and --optimizer must be given")
+    with store.whole() as storage, output.progress("copying rows", storage.size()) as advance:
+        rows = storage.convert(
+            target, group, dim=dim, optimizer=optimizer, progress=lambda done: advance(done, None)
+        )
+    data = {"directory": store.directory, "target": target, "group": group, "rows": rows}
+    output.show(data, Facts({"new store": target, "rows": rows}))
+
+
+@click.command(short_help="Give back the space of what was deleted.")
+@with_store
+@json_option
+def compact(store: StoreOpener, output: Output) -> None:
+    """Write the files of STORE anew, so that what was deleted or written over takes no more space."""
+    with store.writing() as storage:
+        before = storage.stats()["disk_bytes"]
+        output.wait_for("writing files", storage.compact)
+        after = storage.stats()["disk_bytes"]
+    data = {"directory": store.directory, "disk_bytes_before": before, "disk_bytes_after": after}
+    output.show(data, Facts({"bytes before": before, "bytes after": after}))
