@@ -29,6 +29,7 @@ class Settings:
         dim: width of a row.
         memory_budget: bytes, for those who keep to one.
         durability: of damo_tf: "wal", "sync" or "checkpoint".
+        ttl_seconds: of the `damo` module: the time to live of rows; `None`: for ever.
         model: of the `damo` module: whose groups the store has, "layer" or "deepfm".
         prefetch: of damo_tf: look ahead with `damo_tf.data.prefetch_rows`.
         embedding: of DeepFM: "none", "gradients" (none either, but gradients up to where embeddings would be),
@@ -41,6 +42,7 @@ class Settings:
     dim: int = 16
     memory_budget: int = 1 << 30
     durability: str = "wal"
+    ttl_seconds: int | None = None
     model: str = "layer"
     prefetch: bool = False
     embedding: str = "none"

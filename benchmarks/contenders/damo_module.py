@@ -29,8 +29,13 @@ class DamoModule:
 
     def __init__(self, settings: Settings) -> None:
         self._storage = damo.PyStorage(
-            settings.directory, memory_budget=settings.memory_budget, durability=settings.durability
+            settings.directory,
+            settings.ttl_seconds,
+            memory_budget=settings.memory_budget,
+            durability=settings.durability,
         )
+        self._num_checkpoints = 0
+        self._num_rows_at_opening = self._storage.size()  # not on the clock: with a time to live it is a scan
         self._dims: dict[int, int] = {}
         for group, (dim, initializer, optimizer) in GROUPS[settings.model].items():
             self._dims[group] = dim or settings.dim
@@ -60,10 +65,43 @@ class DamoModule:
             self._storage.apply_gradients(self._group, keys, weights)
 
     def tool(self, name: str) -> int:
-        """Runs an operator's tool on all rows: "dump", to a file beside the store. Returns their number."""
-        if name == "dump":
-            return self._storage.dump(f"{self._storage.directory}.dump")
-        raise ValueError(f"`name` must be 'dump'. Received: name={name!r}")
+        """Runs an operator's tool on all rows, and returns how many those were.
+
+        Args:
+            name: "dump", to a file beside the store; "checkpoint", to a new directory there; "verify"; or
+                "expire".
+        """
+        beside = self._storage.directory
+        match name:
+            case "dump":
+                return self._storage.dump(f"{beside}.dump")
+            case "checkpoint":
+                self._num_checkpoints += 1
+                self._storage.checkpoint(f"{beside}.checkpoint-{self._num_checkpoints}")
+                return self._num_rows_at_opening
+            case "verify":
+                return self._verify()
+            case "expire":
+                return self._expire()
+        raise ValueError(f"`name` must be that of a tool. Received: name={name!r}")
+
+    def _verify(self) -> int:
+        found = self._storage.verify()
+        if found["problems"]:
+            raise RuntimeError(f"verify found: {found['problems'][0]}")
+        num_rows: int = found["rows"]
+        return num_rows
+
+    def _expire(self) -> int:
+        """How many rows were looked at: those that are due are in no count."""
+        looked_at = 0
+
+        def note(scanned: int, _removed: int) -> None:
+            nonlocal looked_at
+            looked_at = scanned
+
+        self._storage.expire(note)
+        return looked_at
 
     def settle(self) -> None:
         """Flushes the store."""

@@ -11,52 +11,76 @@ from benchmarks.contenders import Settings
 from benchmarks.launcher import Worker
 from benchmarks.results import Section, Target
 
-#: Tools of `benchmarks.contenders.damo_module`, in the order they run.
-TOOLS = ("dump",)
+#: Tools of `benchmarks.contenders.damo_module` that leave the store as it is, in the order they run.
+TOOLS = {"dump": "dump", "verify": "verify", "checkpoint": "checkpoint", "expire": "expire, no row due"}
+#: One more, which leaves no row.
+EXPIRE_ALL = "expire, every row due"
 ITERATOR = "bare RocksDB iterator"
 #: What a tool may use besides the store's memory budget.
 OVERHEAD_BYTES = 200 * MIB
+#: A time to live that a row has outlived by the time it is opened again; and one that none does.
+SHORT_TTL, LONG_TTL = 1, 10**9
 
 
 def measure(bench: Bench) -> list[Section]:
-    """Each tool and the iterator in turns, on the same files; of damo_tf alone."""
+    """Each tool and the iterator in turns, on the same files; then what removes rows. Of damo_tf alone."""
     if not bench.has("damo_layer"):
         return []
     sizes = bench.sizes
-    settings = Settings(memory_budget=sizes.small_budget)
+    settings = Settings(memory_budget=sizes.small_budget, ttl_seconds=LONG_TTL)
     settings = replace(settings, directory=str(bench.filled_copy("damo_layer", sizes.tool_rows, settings)))
     store = bench.start("damo_module", settings)
     # Its own process, so that neither has the other's memory; read-only beside the one that writes.
-    runs = {tool: (store, tool) for tool in TOOLS}
+    runs = {text: (store, tool) for tool, text in TOOLS.items()}
     iterator = bench.start("plain_iterator", settings) if bench.has("plain_rocksdb") else None
     if iterator is not None:
         runs[ITERATOR] = (iterator, "iterate")
-    speeds = rows_a_second(runs, sizes.plan.repetitions)
-    figures = store.call("figures")
+    found = take_tool_turns(runs, sizes.plan.repetitions)
+    loaded_bytes = store.call("figures")["loaded_bytes"]
     bench.discard(*(worker for worker in (store, iterator) if worker is not None))
+    found[EXPIRE_ALL] = expire_all(bench, settings)
+    return [section(bench, found, loaded_bytes)]
+
+
+def section(bench: Bench, found: dict[str, dict[str, float]], loaded_bytes: float) -> Section:
+    """The page's part: speeds, and memory of each tool at its peak."""
+    sizes = bench.sizes
+    tools = {name: figures for name, figures in found.items() if name != ITERATOR}
+    peak = max(figures["peak_bytes"] for figures in tools.values())
     limit = sizes.small_budget + OVERHEAD_BYTES
-    targets = [Target("damo_tf: peak memory / (budget + 200 MiB)", figures["VmHWM"] / limit, 1.0, False)]
-    if ITERATOR in speeds:
-        text = f"dump: times as fast as a {ITERATOR}"
-        targets.append(Target(text, speeds["dump"] / speeds[ITERATOR], 0.5, at_least=True))
-    return [
-        Section(
-            f"tools: {sizes.tool_rows:,} rows, budget {sizes.small_budget // MIB} MiB",
-            targets=targets,
-            figures={
-                **{name: f"{speed:,.0f} rows/s" for name, speed in speeds.items()},
-                "peak memory of the process": f"{figures['VmHWM'] / MIB:,.0f} MiB",
-                "of this before the store was opened": f"{figures['loaded_bytes'] / MIB:,.0f} MiB",
-            },
-        )
-    ]
+    targets = [Target("tools: peak memory / (budget + 200 MiB)", peak / limit, 1.0, at_least=False)]
+    if ITERATOR in found:
+        ratio = found["dump"]["speed"] / found[ITERATOR]["speed"]
+        targets.append(Target(f"dump: times as fast as a {ITERATOR}", ratio, 0.5, at_least=True))
+    texts = {name: f"{figures['speed']:,.0f} rows/s" for name, figures in found.items()}
+    for name, figures in tools.items():
+        texts[name] += f", peak memory of the process {figures['peak_bytes'] / MIB:,.0f} MiB"
+    texts["of this before the store was opened"] = f"{loaded_bytes / MIB:,.0f} MiB"
+    budget = sizes.small_budget // MIB
+    return Section(f"tools: {sizes.tool_rows:,} rows, budget {budget} MiB", targets=targets, figures=texts)
 
 
-def rows_a_second(runs: dict[str, tuple[Worker, str]], repetitions: int) -> dict[str, float]:
-    """The median of the turns; the first turn, which brings files into the page cache, does not count."""
-    speeds: dict[str, list[float]] = {name: [] for name in runs}
+def take_tool_turns(runs: dict[str, tuple[Worker, str]], repetitions: int) -> dict[str, dict[str, float]]:
+    """Of each tool the `speed` in rows a second, the median of the turns, and its `peak_bytes`.
+
+    The first turn, which brings files into the page cache, counts for memory only.
+    """
+    answers: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     for _ in range(repetitions + 1):
         for name, (worker, tool) in runs.items():
-            answer = worker.call("tool", name=tool)
-            speeds[name].append(answer["rows"] / answer["seconds"])
-    return {name: median(found[1:]) for name, found in speeds.items()}
+            answers[name].append(worker.call("tool", name=tool))
+    return {
+        name: {
+            "speed": median(answer["rows"] / answer["seconds"] for answer in turns[1:]),
+            "peak_bytes": max(answer["peak_bytes"] for answer in turns),
+        }
+        for name, turns in answers.items()
+    }
+
+
+def expire_all(bench: Bench, settings: Settings) -> dict[str, float]:
+    """The same of one pass that removes every row: there is no second one over the same rows."""
+    store = bench.start("damo_module", replace(settings, ttl_seconds=SHORT_TTL))
+    answer = store.call("tool", name="expire")
+    bench.discard(store)
+    return {"speed": answer["rows"] / answer["seconds"], "peak_bytes": answer["peak_bytes"]}
