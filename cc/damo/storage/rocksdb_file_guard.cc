@@ -253,7 +253,9 @@ class FileGuard final : public rocksdb::FileSystemWrapper {
   // What the record does not name in the end is removed by the next opening.
   IOStatus DeleteFile(const std::string& path, const IOOptions& options, IODebugContext* debug) override {
     if (failure_->files_may_be_named()) return IOStatus::OK();
-    return fence_.Pass(path, [&] { return target()->DeleteFile(path, options, debug); });
+    const IOStatus removed = fence_.Pass(path, [&] { return target()->DeleteFile(path, options, debug); });
+    // Two databases tidy up in one directory while one is opened in the place of the other.
+    return removed.IsPathNotFound() ? IOStatus::OK() : removed;
   }
 
  private:
