@@ -30,7 +30,9 @@ def _runs_command() -> bool:
 
 def _has_tensorflow() -> bool:
     """Whether TensorFlow is imported, or can be looked for with success."""
-    return "tensorflow" in sys.modules or importlib.util.find_spec("tensorflow") is not None
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"] is not None  # None: an import that was forbidden
+    return importlib.util.find_spec("tensorflow") is not None
 
 
 if not TYPE_CHECKING and (_runs_command() or not _has_tensorflow()):

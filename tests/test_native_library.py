@@ -244,12 +244,13 @@ except ImportError as error:
     assert run_python(program).startswith(expected)
 
 
-def test_importing_damo_tf_without_tensorflow_names_what_to_install(run_python):
+def test_using_damo_tf_without_tensorflow_names_what_to_install(run_python):
     program = """
 import sys
 sys.modules["tensorflow"] = None
+import damo_tf
 try:
-    import damo_tf
+    damo_tf.Store
 except ImportError as error:
     print(error)
 """
