@@ -60,6 +60,7 @@ class CountingStorage final : public Storage {
     return target_->MultiGet(group, keys, visit);
   }
   StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override { return target_->NewSnapshot(); }
+  StatusOr<std::unique_ptr<StorageImage>> NewImage() override { return target_->NewImage(); }
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     return target_->GetManifest(name);
   }
@@ -70,6 +71,7 @@ class CountingStorage final : public Storage {
   void ReleaseRows(uint8_t group, int64_t update_time) override { target_->ReleaseRows(group, update_time); }
   Status RevokeReleases() override { return target_->RevokeReleases(); }
   Status Compact(uint8_t group) override { return target_->Compact(group); }
+  Status VerifyFiles(const FileVisitor& visit) const override { return target_->VerifyFiles(visit); }
   StatusOr<StorageStats> Stats() const override { return target_->Stats(); }
   Status Close() override { return target_->Close(); }
 

@@ -32,8 +32,8 @@ class Settings:
         ttl_seconds: of the `damo` module: the time to live of rows; `None`: for ever.
         model: of the `damo` module: whose groups the store has, "layer" or "deepfm".
         prefetch: of damo_tf: look ahead with `damo_tf.data.prefetch_rows`.
-        embedding: of DeepFM: "none", "gradients" (none either, but gradients up to where embeddings would be),
-            "keras" or "damo_tf".
+        embedding: of DeepFM: "none", "gradients" (none either, but gradients up to where embeddings would
+            be), "keras" or "damo_tf".
         fields: of DeepFM: ids in an example.
     """
 

@@ -83,8 +83,8 @@ class DeepFmFit:
         """A dataset of `[batch, fields]` ids with labels."""
         ids = scatter(batches) if self._scatter else batches
         labels = (batches[..., :1] % 3 == 0).astype(np.float32)
-        # Without autotuning: its thread looks in after 10, 20, 40, ... ms, and an epoch ends when it has. Turns of
-        # a second and a bit would all take 1.28 s or 2.56 s.
+        # Without autotuning, whose thread looks in after 10, 20, 40, ... ms; an epoch ends when it has. Turns
+        # of a second and a bit would all take 1.28 s or 2.56 s.
         options = tf.data.Options()
         options.autotune.enabled = False
         return tf.data.Dataset.from_tensor_slices((ids, labels)).prefetch(2).with_options(options)

@@ -20,6 +20,10 @@ T = TypeVar("T")
 Advance = Callable[[int, int | None], None]
 
 
+def _ignore(done: int, total: int | None = None) -> None:
+    """The `Advance` of a command that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Lines of a name and a value each."""
@@ -61,7 +65,7 @@ class Output:
     def progress(self, what: str, total: int | None = None) -> Iterator[Advance]:
         """A bar on stderr while the block runs, if that is a terminal; call what it yields now and then."""
         if self._as_json or not sys.stderr.isatty():
-            yield lambda done, total=None: None
+            yield _ignore
             return
         # Half of what it takes to start a command: only where there is something to see.
         from rich.console import Console
@@ -72,7 +76,9 @@ class Output:
             task = bar.add_task(what, total=total)
 
             def advance(done: int, total: int | None = None) -> None:
-                bar.update(task, completed=done, **({} if total is None else {"total": total}))
+                if total is not None:
+                    bar.update(task, total=total)
+                bar.update(task, completed=done)
 
             yield advance
 
