@@ -369,7 +369,8 @@ def test_no_kill_during_a_compaction_loses_a_batch(tmp_path, server, durability)
 def killed_store(tmp_path, server) -> tuple[Path, int]:
     """A store that was killed with all it has in its redo log, and the number of its batches."""
     path = tmp_path / "store"
-    server.run_and_kill(life_of(path, "wal", batches=30, wait=1), "waiting", 0.0)
+    room = 16 * BUDGET  # for all rows: nothing is flushed
+    server.run_and_kill(life_of(path, "wal", batches=30, wait=1, budget=room), "waiting", 0.0)
     return path, server.steps["applied"]
 
 

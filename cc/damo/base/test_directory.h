@@ -32,6 +32,16 @@ class TestDirectory {
   std::string path_;
 };
 
+// Copies a directory in which files go meanwhile: those that RocksDB has no more use for.
+inline void CopyLiveDirectory(const std::string& from, const std::string& to) {
+  std::error_code error;
+  do {
+    std::filesystem::remove_all(to);
+    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive, error);
+  } while (error == std::errc::no_such_file_or_directory);
+  ASSERT_FALSE(error) << error.message();
+}
+
 }  // namespace damo
 
 #endif  // DAMO_BASE_TEST_DIRECTORY_H_

@@ -2,12 +2,12 @@
 #include "damo/dump/row_sorter.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <queue>
 #include <tuple>
 #include <utility>

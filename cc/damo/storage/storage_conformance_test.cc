@@ -581,11 +581,12 @@ TEST_P(StorageTest, ManifestValuesAreDeletedByEitherKindOfBatch) {
     ASSERT_OK(batch.DeleteManifest("a"));
     ASSERT_OK(batch.DeleteManifest("absent"));
   });
-  const std::unique_ptr<SortedBatch> batch = NewSortedBatch();
+  std::unique_ptr<SortedBatch> batch = NewSortedBatch();
   ASSERT_OK(batch->DeleteManifest("b"));
   ASSERT_OK(batch->PutManifest("c", "other"));
   ASSERT_OK(batch->DeleteManifest("c"));
   ASSERT_OK(batch->Commit());
+  batch.reset();  // before the storage is closed
   ASSERT_NO_FATAL_FAILURE(Reopen());
   EXPECT_TRUE(ManifestOf(*storage_).empty());
 }

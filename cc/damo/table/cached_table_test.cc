@@ -306,8 +306,7 @@ TEST_F(CachedTableTest, CountsAreRecoveredExactlyOnce) {
   recovered.Add(FilteredConfig());
   const StatusOr<Manifest> manifest = LoadOrCreateManifest(*copy, std::nullopt, false);
   ASSERT_OK(manifest.status());
-  ASSERT_OK(
-      ReplayRedoLog(tables_->log_directory(), manifest->redo_lsn, recovered.cached(), *copy).status());
+  ASSERT_OK(ReplayRedoLog(tables_->log_directory(), manifest->redo_lsn, recovered.cached(), *copy).status());
   ASSERT_OK(recovered.Flush());
   ExpectSameFilters(*copy, *oracle_rows_);
 }

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,7 +63,7 @@ TEST_P(DeleteRowsTest, DeletedRowsStayAwayAfterACrashAndBeginAnew) {
     ASSERT_OK(DeleteRows(*store_, 1, Keys{7}).status());
     // What is on disk now is what a crash would leave.
     const TestDirectory crashed;
-    std::filesystem::copy(path_, crashed / "store", std::filesystem::copy_options::recursive);
+    CopyLiveDirectory(path_, crashed / "store");
     StatusOr<std::unique_ptr<Storage>> storage = OpenRocksDbStorage(crashed / "store", {});
     ASSERT_OK(storage.status());
     const auto again = Store::Open(crashed / "store", options, std::move(*storage), &clock_);

@@ -150,7 +150,8 @@ TEST_F(StoreVerifyTest, NumberOfRowsMustBeTheManifests) {
 TEST_F(StoreVerifyTest, RowsOfAGroupThatTheManifestLacksAreAProblem) {
   Write([](StorageBatch& batch) { return batch.PutRow(255, 1, Row(255, 1, {0, 0, 0, 0})); });
 
-  EXPECT_EQ(Problems(), std::vector<std::string>{"group 255: has 1 rows, but the manifest has no such group"});
+  EXPECT_EQ(Problems(),
+            std::vector<std::string>{"group 255: has 1 rows, but the manifest has no such group"});
 }
 
 TEST_F(StoreVerifyTest, FlippedByteIsFoundInItsFile) {
@@ -171,7 +172,8 @@ TEST_F(StoreVerifyTest, FlippedByteIsFoundInItsFile) {
   const std::vector<std::string> problems = Problems();
 
   ASSERT_EQ(problems.size(), 2U);
-  EXPECT_EQ(problems[0].find("file '" + largest + "': verify its checksums: Corruption: "), 0U) << problems[0];
+  EXPECT_EQ(problems[0].find("file '" + largest + "': verify its checksums: Corruption: "), 0U)
+      << problems[0];
   EXPECT_EQ(problems[1].find("group 3: its rows cannot all be read: "), 0U) << problems[1];
 }
 
