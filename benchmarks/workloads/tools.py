@@ -29,10 +29,11 @@ def measure(bench: Bench) -> list[Section]:
     sizes = bench.sizes
     settings = Settings(memory_budget=sizes.small_budget, ttl_seconds=LONG_TTL)
     settings = replace(settings, directory=str(bench.filled_copy("damo_layer", sizes.tool_rows, settings)))
-    store = bench.start("damo_module", settings)
-    # Its own process, so that neither has the other's memory; read-only beside the one that writes.
-    runs = {text: (store, tool) for tool, text in TOOLS.items()}
+    # Its own process, so that neither has the other's memory; read-only beside the one that writes. First,
+    # for a writer that has just opened the store deletes files which a reader may be about to open.
     iterator = bench.start("plain_iterator", settings) if bench.has("plain_rocksdb") else None
+    store = bench.start("damo_module", settings)
+    runs = {text: (store, tool) for tool, text in TOOLS.items()}
     if iterator is not None:
         runs[ITERATOR] = (iterator, "iterate")
     found = take_tool_turns(runs, sizes.plan.repetitions)
