@@ -100,8 +100,9 @@ class EdgesFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
     const uint64_t prefetch_offset = file_bytes - std::min(file_bytes, kPrefetchBytes);
     tail_offset_ = std::min(edges.tail_offset, prefetch_offset);
     tail_.resize(file_bytes - tail_offset_);
-    const IOStatus status = Fill(0, &head_);
-    return status.ok() ? Fill(tail_offset_, &tail_) : status;
+    IOStatus status = Fill(0, &head_);
+    if (status.ok()) status = Fill(tail_offset_, &tail_);
+    return status;
   }
 
   IOStatus Read(uint64_t offset, size_t size, const IOOptions& options, Slice* result, char* scratch,
@@ -116,7 +117,7 @@ class EdgesFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
   IOStatus Fill(uint64_t offset, std::string* bytes) {
     if (bytes->empty()) return IOStatus::OK();
     Slice read;
-    const IOStatus status =
+    IOStatus status =
         target()->Read(offset, bytes->size(), IOOptions(), &read, bytes->data(), /*dbg=*/nullptr);
     if (!status.ok()) return status;
     if (read.size() != bytes->size()) return IOStatus::Corruption("the file is shorter than it was");
@@ -169,7 +170,7 @@ class NotedFile final : public rocksdb::FSSequentialFileOwnerWrapper {
 
   IOStatus Read(size_t size, const IOOptions& options, Slice* result, char* scratch,
                 IODebugContext* debug) override {
-    const IOStatus status = target()->Read(size, options, result, scratch, debug);
+    IOStatus status = target()->Read(size, options, result, scratch, debug);
     reads_->Note(status);
     return status;
   }
@@ -196,7 +197,7 @@ class FileGuard final : public rocksdb::FileSystemWrapper {
   IOStatus NewSequentialFile(const std::string& path, const rocksdb::FileOptions& options,
                              std::unique_ptr<rocksdb::FSSequentialFile>* file,
                              IODebugContext* debug) override {
-    const IOStatus status = target()->NewSequentialFile(path, options, file, debug);
+    IOStatus status = target()->NewSequentialFile(path, options, file, debug);
     if (status.ok()) *file = std::make_unique<NotedFile>(std::move(*file), &opening_reads_);
     return status;
   }
@@ -262,7 +263,7 @@ class FileGuard final : public rocksdb::FileSystemWrapper {
   template <typename OpenFile>
   IOStatus Open(const std::string& path, std::unique_ptr<rocksdb::FSWritableFile>* file,
                 const OpenFile& open) {
-    const IOStatus status = fence_.Pass(path, open);
+    IOStatus status = fence_.Pass(path, open);
     if (status.ok()) *file = std::make_unique<FencedFile>(std::move(*file), path, &fence_);
     return status;
   }

@@ -436,8 +436,9 @@ Status Store::EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tab
   DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
   return AtOneMoment(*storage, tables, [&]() -> Status {
     std::vector<GroupEdit> edits;
+    edits.reserve(tables.size());
     for (const auto& table : tables) edits.push_back({*storage, table->state(), std::nullopt});
-    const Status status = edit(edits);
+    Status status = edit(edits);
     for (size_t i = 0; i < tables.size(); ++i) {
       if (status.ok()) {
         tables[i]->TakeFromStorage(edits[i].state, edits[i].keys);

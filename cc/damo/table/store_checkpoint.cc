@@ -292,7 +292,7 @@ Status Store::ReplaceContent(Storage& storage, const CheckpointChain& chain, con
     }
     return Status();
   };
-  const Status committed = commit();
+  Status committed = commit();
   if (!committed.ok()) {
     session_->StopWriting(FailedPrecondition(
         "a restore failed as it was recorded (", committed.message(),

@@ -70,6 +70,7 @@ StatusOr<int64_t> Store::Expire(const std::function<Status(const ExpireProgress&
   const auto expire = [&]() -> StatusOr<int64_t> {
     const std::vector<std::shared_ptr<EmbeddingTable>> tables = Tables();
     std::vector<std::shared_ptr<ReleaseHold>> holds;  // so that compactions take no row before it is counted
+    holds.reserve(tables.size());
     for (const auto& table : tables) holds.push_back(std::make_shared<ReleaseHold>(table));
     DAMO_RETURN_IF_ERROR(Flush());  // else rows that expired in memory would not be found
     ExpireProgress done{};

@@ -19,7 +19,7 @@ constexpr int64_t kRowsPerReport = 65536;
 // Where the float at `index` of a row's floats lies, for messages: "weights[3]", "slot 'm'[0]".
 std::string FloatName(const GroupRecipe& recipe, size_t index) {
   const size_t dim = recipe.layout.dim();
-  if (index < dim) return StrCat("weights[", index, "]");
+  if (index < dim || dim == 0) return StrCat("weights[", index, "]");
   return StrCat("slot '", recipe.optimizer->slot_names()[index / dim - 1], "'[", index % dim, "]");
 }
 
