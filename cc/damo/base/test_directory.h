@@ -7,7 +7,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <system_error>
 
@@ -32,13 +34,24 @@ class TestDirectory {
   std::string path_;
 };
 
-// Copies a directory in which files go meanwhile: those that RocksDB has no more use for.
+// Copies a directory that is in use, as it is at some moment: files come and go while RocksDB tidies up.
 inline void CopyLiveDirectory(const std::string& from, const std::string& to) {
+  namespace fs = std::filesystem;
+  const auto list = [&from] {
+    std::map<std::string, uintmax_t> sizes;
+    std::error_code gone;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(from, gone)) {
+      if (entry.is_regular_file(gone)) sizes[entry.path().string()] = entry.file_size(gone);
+    }
+    return sizes;
+  };
   std::error_code error;
+  std::map<std::string, uintmax_t> before;
   do {
-    std::filesystem::remove_all(to);
-    std::filesystem::copy(from, to, std::filesystem::copy_options::recursive, error);
-  } while (error == std::errc::no_such_file_or_directory);
+    before = list();
+    fs::remove_all(to);
+    fs::copy(from, to, fs::copy_options::recursive, error);
+  } while (error == std::errc::no_such_file_or_directory || list() != before);
   ASSERT_FALSE(error) << error.message();
 }
 
