@@ -172,12 +172,13 @@ Status Store::Close() {
 StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroup(const GroupConfig& config) {
   const std::string context = StrCat("add group ", config.group, " to store '", directory(), "'");
   DAMO_RETURN_IF_ERROR(MakeGroupRecipe(config, options_.ttl_seconds).status().WithContext(context));
-  // Before the lock, which in a forked child may be held for ever. A closed store refuses what it has, too.
-  DAMO_RETURN_IF_ERROR(session_->BeginRead().status().WithContext(context));
+  // Before the locks, which in a forked child may be held for ever. A closed store refuses what it has, too.
+  const StatusOr<StoreSession::Use> storage = session_->BeginRead();
+  if (!storage.ok()) return storage.status().WithContext(context);
   // I/O under the locks on purpose: a group is written once, before anyone can use its table.
   const std::lock_guard<std::mutex> change_lock(change_mutex_);
   const std::lock_guard<std::mutex> lock(mutex_);
-  StatusOr<std::shared_ptr<EmbeddingTable>> table = AddGroupLocked(config);
+  StatusOr<std::shared_ptr<EmbeddingTable>> table = AddGroupLocked(**storage, config);
   if (!table.ok()) return table.status().WithContext(context);
   return table;
 }
@@ -219,7 +220,7 @@ Status Store::CheckFilterFits(const GroupConfig& config) const {
                          " to them: ask for a smaller capacity or a larger budget");
 }
 
-StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(GroupConfig asked_config) {
+StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(Storage& storage, GroupConfig asked_config) {
   CompleteFilter(&asked_config);
   DAMO_ASSIGN_OR_RETURN(std::shared_ptr<const GroupRecipe> recipe,
                         MakeGroupRecipe(asked_config, options_.ttl_seconds));
@@ -228,10 +229,10 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(GroupConfig aske
   const auto it = groups_.find(asked.group);
   if (it == groups_.end()) {
     const GroupState state;
-    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-    DAMO_RETURN_IF_ERROR(SaveConfig(*storage, asked, &state));
+    DAMO_RETURN_IF_ERROR(session_->CheckMayWrite());
+    DAMO_RETURN_IF_ERROR(SaveConfig(storage, asked, &state));
     DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table,
-                          MakeTable(std::move(recipe), state, *storage, nullptr));
+                          MakeTable(std::move(recipe), state, storage, nullptr));
     SetAskedFor(groups_[table->group()] = Group{table});
     return table;
   }
@@ -243,7 +244,7 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(GroupConfig aske
   }
   DAMO_RETURN_IF_ERROR(CheckSameRows(has->config, asked));
   if (!CheckSameConfig(has->config, asked).ok()) {
-    DAMO_RETURN_IF_ERROR(ChangeConfig(*group.table, recipe));
+    DAMO_RETURN_IF_ERROR(ChangeConfig(storage, *group.table, recipe));
   }
   SetAskedFor(group);
   return group.table;
@@ -254,19 +255,17 @@ void Store::SetAskedFor(Group& group) {
   group.table->AllowRelease();
 }
 
-Status Store::ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const GroupRecipe>& recipe) {
+Status Store::ChangeConfig(Storage& storage, EmbeddingTable& table,
+                           const std::shared_ptr<const GroupRecipe>& recipe) {
+  // A read-only store reads under the settings asked for and leaves the manifest alone.
+  const auto save = [&] {
+    return session_->settings().read_only ? Status() : SaveConfig(storage, recipe->config, nullptr);
+  };
   for (;;) {
-    {
-      // Before the table takes its apply mutex: closing waits for this, and its flush for that mutex.
-      DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
-      // A read-only store reads under the settings asked for and leaves the manifest alone.
-      const auto save = [&] {
-        return session_->settings().read_only ? Status() : SaveConfig(*storage, recipe->config, nullptr);
-      };
-      DAMO_ASSIGN_OR_RETURN(const bool changed, table.TryChangeRecipe(recipe, *storage, save));
-      if (changed) return Status();
-    }
-    DAMO_RETURN_IF_ERROR(Flush());
+    DAMO_ASSIGN_OR_RETURN(const bool changed, table.TryChangeRecipe(recipe, storage, save));
+    if (changed) return Status();
+    DAMO_RETURN_IF_ERROR(session_->CheckMayWrite());
+    DAMO_RETURN_IF_ERROR(write_back_->Flush(storage));  // only a cached table, which has one, is not ready
   }
 }
 

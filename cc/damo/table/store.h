@@ -172,13 +172,15 @@ class Store {
   StatusOr<std::shared_ptr<EmbeddingTable>> MakeTable(std::shared_ptr<const GroupRecipe> recipe,
                                                       const GroupState& state, const Storage& storage,
                                                       CachedTables* cached);
-  StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(GroupConfig asked);
+  StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(Storage& storage, GroupConfig asked);
   // Fills in what is not asked for of a group's filter: as it stands, else by default.
   void CompleteFilter(GroupConfig* asked) const;
   // Fails unless the filters of all groups, with this one's, leave enough of the memory budget to rows.
   Status CheckFilterFits(const GroupConfig& config) const;
-  Status ChangeConfig(EmbeddingTable& table, const std::shared_ptr<const GroupRecipe>& recipe);
+  Status ChangeConfig(Storage& storage, EmbeddingTable& table,
+                      const std::shared_ptr<const GroupRecipe>& recipe);
   // Writes a group's config; of a new group its state, too.
+  static Status SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state);
   // Where no write-back does.
   Status SaveEventTime(Storage& storage) const;
   // Lets expired rows of a group go, whose settings stay as they are until the store is closed.
@@ -186,7 +188,6 @@ class Store {
   Status ExpireGroup(EmbeddingTable& table, const std::function<Status(const ExpireProgress&)>& report,
                      ExpireProgress* done);
   StatusOr<int64_t> RemoveExpired(EmbeddingTable& table, const std::vector<uint64_t>& keys);
-  static Status SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state);
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
   Status EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
                     const std::function<Status(std::vector<GroupEdit>& edits)>& edit);
@@ -220,7 +221,8 @@ class Store {
   std::shared_ptr<CacheMemory> memory_;
   std::unique_ptr<RedoLog> log_;
   std::unique_ptr<WriteBack> write_back_;
-  std::mutex change_mutex_;   // held where groups are added, and through a restore; taken before mutex_
+  // In this order: leave to use the storage (session_), change_mutex_, mutex_, then what a flush takes.
+  std::mutex change_mutex_;   // held where groups are added, and through a restore
   mutable std::mutex mutex_;  // guards groups_
   std::map<int, Group> groups_;
 };

@@ -39,10 +39,13 @@ StatusOr<StoreSession::Use> StoreSession::BeginRead() const {
 
 StatusOr<StoreSession::Use> StoreSession::BeginWrite() const {
   DAMO_ASSIGN_OR_RETURN(Use use, BeginRead());
-  if (settings_.read_only)
-    return FailedPrecondition("store '", settings_.directory, "' was opened read-only");
-  DAMO_RETURN_IF_ERROR(CheckStillWriting());
+  DAMO_RETURN_IF_ERROR(CheckMayWrite());
   return use;
+}
+
+Status StoreSession::CheckMayWrite() const {
+  if (!settings_.read_only) return CheckStillWriting();
+  return FailedPrecondition("store '", settings_.directory, "' was opened read-only");
 }
 
 void StoreSession::StopWriting(const Status& reason) {

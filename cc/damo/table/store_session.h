@@ -62,8 +62,10 @@ class StoreSession {
 
   // Fails if the session is closed, or belongs to the process that this one was forked from.
   StatusOr<Use> BeginRead() const;
-  // As BeginRead(); fails also if the store was opened read-only.
+  // As BeginRead(); fails also where CheckMayWrite() does.
   StatusOr<Use> BeginWrite() const;
+  // Fails if the store was opened read-only, or StopWriting() was called.
+  Status CheckMayWrite() const;
 
   // Lets nothing be written any more, in this session, for the reason given. For when it is not known what
   // the storage will hold when it is opened again: what was written on would be on top of the wrong state.
