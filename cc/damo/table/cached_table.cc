@@ -106,6 +106,7 @@ Status CachedTable::ForgetAll(const Storage& storage) {
   DAMO_ASSIGN_OR_RETURN(std::shared_ptr<GroupFilter> filter, MakeFilter(*recipe(), storage));
   std::atomic_store(&filter_, std::move(filter));
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
+  cache_->EndHoldingAllRows();
   cache_->DropAllRows();
   open_record_.reset();
   broken_ = Status();

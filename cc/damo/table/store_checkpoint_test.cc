@@ -202,6 +202,17 @@ TEST_P(StoreCheckpointTest, ANewStoreIsRestoredFromIt) {
   EXPECT_EQ(b_.content(), a_.content());
 }
 
+TEST_P(StoreCheckpointTest, ANewStoreWhoseGroupsAreInUseIsRestoredFromIt) {
+  a_.Train(0, 5);
+  ASSERT_OK(a_.store().Checkpoint(a_ / "c"));
+  ASSERT_OK(b_.Open());
+  for (const int group : {1, 2}) ASSERT_NE(b_.MustAdd(group), nullptr);  // they know that they are empty
+  ASSERT_OK(b_.store().Restore({a_ / "c"}));
+  a_.Train(5, 2);
+  b_.Train(5, 2);
+  EXPECT_EQ(b_.content(), a_.content());
+}
+
 TEST_P(StoreCheckpointTest, DeltasAddUpWhateverWasChangedAndDeleted) {
   std::vector<Content> contents;
   std::vector<std::string> chain;
