@@ -64,23 +64,26 @@ def read_dump(path: str | os.PathLike[str], *, verify: bool = True) -> dict[int,
         OSError: the file cannot be read.
     """
     name = os.fsdecode(path)
-    size = os.stat(path).st_size
-    if size < _HEADER.itemsize:
-        raise ValueError(
-            f"`path` must be of a dump. Received: '{name}' of {size} bytes, a header has {_HEADER.itemsize}"
-        )
-    header = np.fromfile(path, _HEADER, 1)[0]
-    counts = dict(enumerate(header["counts"].tolist()))
-    records = _records(name, header["dims"].tolist(), counts, size)
-    groups = {}
-    begin = _HEADER.itemsize
-    for group, record in records.items():
-        count = counts[group]
-        # An empty part of a file cannot be mapped.
-        rows = np.memmap(path, record, "r", begin, (count,)) if count else np.empty(0, record)
-        _check_rows(name, group, rows, begin, verify)
-        groups[group] = DumpedGroup(rows["key"].view(np.ndarray), rows["weights"].view(np.ndarray))
-        begin += count * record.itemsize
+    # Opened once: by its name a part of it could be of the dump that takes its place meanwhile.
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < _HEADER.itemsize:
+            raise ValueError(
+                f"`path` must be of a dump. Received: '{name}' of {size} bytes, a header has "
+                f"{_HEADER.itemsize}"
+            )
+        header = np.fromfile(file, _HEADER, 1)[0]
+        counts = dict(enumerate(header["counts"].tolist()))
+        records = _records(name, header["dims"].tolist(), counts, size)
+        groups = {}
+        begin = _HEADER.itemsize
+        for group, record in records.items():
+            count = counts[group]
+            # An empty part of a file cannot be mapped.
+            rows = np.memmap(file, record, "r", begin, (count,)) if count else np.empty(0, record)
+            _check_rows(name, group, rows, begin, verify)
+            groups[group] = DumpedGroup(rows["key"].view(np.ndarray), rows["weights"].view(np.ndarray))
+            begin += count * record.itemsize
     return groups
 
 

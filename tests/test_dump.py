@@ -169,6 +169,25 @@ def test_read_dump_has_what_the_store_looks_up(store, tmp_path, rng, dim):
         np.testing.assert_array_equal(rows.weights, store.lookup(group, rows.keys))
 
 
+@pytest.mark.parametrize("step", ["fromfile", "memmap"])
+def test_read_dump_of_a_file_that_is_replaced_meanwhile_is_of_one_file(tmp_path, monkeypatch, step):
+    path, newer = tmp_path / "rows.dump", tmp_path / "newer.dump"
+    path.write_bytes(dump_bytes((3, 5, [1.0]), (7, 5, [1.0])))
+    newer.write_bytes(dump_bytes((3, 5, [2.0]), (7, 5, [2.0])))
+    read = getattr(np, step)
+
+    def read_and_replace(*arguments, **options):
+        part = read(*arguments, **options)
+        if newer.exists():
+            newer.rename(path)
+        return part
+
+    monkeypatch.setattr(np, step, read_and_replace)
+    groups = damo_tf.read_dump(path)
+    assert not newer.exists()
+    assert [rows.weights.tolist() for rows in groups.values()] == [[[1.0]], [[1.0]]]
+
+
 def changed(data: bytes, offset: int, new: bytes) -> bytes:
     return data[:offset] + new + data[offset + len(new) :]
 
