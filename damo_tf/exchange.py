@@ -4,9 +4,6 @@
 Everything but `to_numpy` works in parts, so that memory use does not grow with the number of rows.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import damo
@@ -14,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from damo_tf._arguments import as_keys
+from damo_tf._aside import file_aside
+from damo_tf._parts import rows_per_part
 
 Mode = Literal["merge", "replace"]
 Arrays = tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]
-
-#: Rows in memory at a time.
-_ROWS_PER_PART = 1 << 16
 
 
 def to_numpy(storage: damo.PyStorage, group: int, min_count: int, expire_days: float | None) -> Arrays:
@@ -32,7 +28,8 @@ def to_numpy(storage: damo.PyStorage, group: int, min_count: int, expire_days: f
         keys.append(part_keys)
         weights.append(part_weights.reshape(-1, dim))
 
-    storage.read_rows(group, keep, min_count=min_count, expire_days=expire_days, rows_per_part=_ROWS_PER_PART)
+    step = rows_per_part(storage, group)
+    storage.read_rows(group, keep, min_count=min_count, expire_days=expire_days, rows_per_part=step)
     return np.concatenate(keys), np.concatenate(weights)
 
 
@@ -52,8 +49,9 @@ def from_numpy(
             f"`weights` must have shape (len(keys), dim) = {expected}. Received shape: {array.shape}"
         )
     rows = damo.PyRowImport(storage, group)
-    for begin in range(0, len(key_array), _ROWS_PER_PART):
-        part = slice(begin, begin + _ROWS_PER_PART)
+    step = rows_per_part(storage, group)
+    for begin in range(0, len(key_array), step):
+        part = slice(begin, begin + step)
         rows.add(key_array[part], _as_floats(array[part]))
     return rows.commit(mode=mode)
 
@@ -106,7 +104,7 @@ def to_parquet(
     num_rows = 0
 
     with (
-        _written_aside(path) as partial,
+        file_aside(path) as partial,
         # Floats and distinct keys neither compress nor repeat.
         pq.ParquetWriter(partial, schema, compression="none", use_dictionary=False) as writer,
     ):
@@ -124,9 +122,8 @@ def to_parquet(
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             num_rows += len(keys)
 
-        storage.read_rows(
-            group, write, min_count=min_count, expire_days=expire_days, rows_per_part=_ROWS_PER_PART
-        )
+        step = rows_per_part(storage, group)
+        storage.read_rows(group, write, min_count=min_count, expire_days=expire_days, rows_per_part=step)
     return num_rows
 
 
@@ -146,7 +143,7 @@ def from_parquet(storage: damo.PyStorage, path: str, group: int, slots: bool, mo
                     f"`path` must be of a Parquet file with the columns {columns}. "
                     f"Received: '{path}' without {absent}"
                 )
-            for batch in file.iter_batches(_ROWS_PER_PART, columns=columns):
+            for batch in file.iter_batches(rows_per_part(storage, group), columns=columns):
                 keys = as_keys(_integers(pa, path, batch, "key"))
                 weights, *states = (_vectors(pa, path, batch, name, dim) for name in vectors)
                 if not slots:
@@ -182,21 +179,6 @@ def _slot_names(storage: damo.PyStorage, group: int) -> list[str]:
 
 def _slot_column(name: str) -> str:
     return f"slot_{name}"
-
-
-@contextmanager
-def _written_aside(path: str) -> Iterator[str]:
-    """A path beside `path` to write to; renamed at the end, removed if that is not reached."""
-    partial = f"{path}.partial"
-    try:
-        yield partial
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        if os.path.isfile(partial):
-            os.unlink(partial)
-        raise
 
 
 def _column(path: str, batch: Any, name: str, rule: str, fits: bool) -> Any:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows to and from NumPy, Parquet and Keras."""
 
+import os
 import re
+import stat
 import sys
 
 import damo
@@ -13,13 +15,14 @@ import pytest
 from stored_rows import rows_of
 
 import damo_tf
-from damo_tf import exchange
+from damo_tf import _parts
+from damo_tf._aside import file_aside
 
 
 @pytest.fixture
 def small_parts(monkeypatch):
     """Few rows at a time, so that some tests have many parts."""
-    monkeypatch.setattr(exchange, "_ROWS_PER_PART", 100)
+    monkeypatch.setattr(_parts, "PART_BYTES", 8_000)
 
 
 def fill(store, rng, group: int, dim: int, n: int, optimizer: str = "adam") -> np.ndarray:
@@ -98,6 +101,26 @@ def test_training_goes_on_from_imported_rows(store):
     assert store.lookup(3, [1, 2]).tolist() == [[-2.0], [9.0]]
     assert store.row(3, 2).update_num == 2
     assert store.stats()["groups"][3]["step"] == 2
+
+
+@pytest.mark.parametrize(("dim", "optimizer"), [(1, "sgd"), (1024, "sgd"), (1024, "adam"), (65536, "adam")])
+def test_parts_have_no_more_bytes_however_wide_rows_are(store, dim, optimizer):
+    store.add_group(3, dim, optimizer=optimizer)
+    num_slots = 2 if optimizer == "adam" else 0
+    row_bytes = 8 + 8 + 8 + 4 * dim * (1 + num_slots)
+
+    rows = _parts.rows_per_part(store.storage, 3)
+    assert rows * row_bytes <= 8 << 20 < (rows + 1) * row_bytes
+
+
+def test_wide_rows_go_to_parquet_in_groups_of_few(store, tmp_path):
+    store.add_group(3, 1024, optimizer="adam", initializer="zeros")
+    store.apply_gradients(3, np.arange(1500), np.ones((1500, 1024)))
+    path = tmp_path / "rows.parquet"
+    assert store.to_parquet(path, 3, slots=True) == 1500
+    file = pq.ParquetFile(path)
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    assert sum(sizes) == 1500 and max(sizes) <= (8 << 20) // (24 + 3 * 4096)
 
 
 # ---- Keras ----
@@ -234,6 +257,53 @@ def test_a_parquet_file_that_fails_leaves_the_one_before(store, tmp_path):
         store.to_parquet(path, 3)
     assert path.read_bytes() == b"of yesterday"
     assert not path.with_suffix(".parquet.partial").exists()
+
+
+def test_a_parquet_file_that_is_being_written_is_not_written_by_another(store, tmp_path):
+    path = tmp_path / "rows.parquet"
+    store.add_group(3, 2)
+    store.apply_gradients(3, [9], [[1.0, 1.0]])
+    with file_aside(str(path)) as partial:
+        text = re.escape(f"make '{path}': it is being written at this moment (see '{partial}')")
+        with pytest.raises(RuntimeError, match=text):
+            store.to_parquet(path, 3)
+    assert path.read_bytes() == b""
+    assert store.to_parquet(path, 3) == 1
+
+
+def test_a_parquet_file_that_died_half_written_is_taken_over(store, tmp_path):
+    store.add_group(3, 2)
+    store.apply_gradients(3, [9], [[1.0, 1.0]])
+    (tmp_path / "rows.parquet.partial").write_bytes(b"x" * 100_000)
+    assert store.to_parquet(tmp_path / "rows.parquet", 3) == 1
+    assert pq.read_table(tmp_path / "rows.parquet")["key"].to_pylist() == [9]
+    assert not (tmp_path / "rows.parquet.partial").exists()
+
+
+def test_a_parquet_file_takes_no_directorys_place(store, tmp_path):
+    store.add_group(3, 2)
+    (tmp_path / "rows.parquet").mkdir()
+    with pytest.raises(FileExistsError, match="it exists and is not a regular file"):
+        store.to_parquet(tmp_path / "rows.parquet", 3)
+
+
+def test_the_name_of_a_parquet_file_survives_loss_of_power(store, tmp_path, monkeypatch):
+    store.add_group(3, 2)
+    done = []
+    sync, replace = os.fsync, os.replace
+
+    def note_sync(descriptor):
+        done.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def note_replace(*names):
+        done.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    store.to_parquet(tmp_path / "rows.parquet", 3)
+    assert done == ["file", "rename", "directory"]
 
 
 def test_without_pyarrow_the_extra_is_named(store, tmp_path, monkeypatch):

@@ -10,13 +10,13 @@ import damo
 import numpy as np
 import numpy.typing as npt
 
+from damo_tf._parts import rows_per_part
+
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 #: Lower bounds of the classes of age, in seconds; the last class has no upper bound.
 AGE_BOUNDS = (0, MINUTE, HOUR, DAY, 7 * DAY, 30 * DAY, 90 * DAY, 365 * DAY)
 #: Lower bounds of the classes of update counts, which are below 2**62.
 _COUNT_BOUNDS = 1 << np.arange(62)
-#: Weights in memory at a time; slots are some more.
-_WEIGHTS_PER_PART = 1 << 19
 
 
 @dataclass
@@ -108,4 +108,4 @@ def scan(storage: damo.PyStorage, group: int, visit: Callable[..., None]) -> Non
     def visit_part(keys: Any, weights: Any, update_times: Any, update_nums: Any, _slots: Any) -> None:
         visit(keys, weights.reshape(-1, dim), update_times, update_nums)
 
-    storage.read_rows(group, visit_part, rows_per_part=max(_WEIGHTS_PER_PART // dim, 1))
+    storage.read_rows(group, visit_part, rows_per_part=rows_per_part(storage, group))
