@@ -49,16 +49,14 @@ def check_positive(name: str, value: Any) -> None:
 
 def check_mode(mode: Any) -> Literal["merge", "replace"]:
     """`mode`, if it is one of the two words it may be."""
-    if not isinstance(mode, str) or mode not in ("merge", "replace"):
-        raise ValueError(f"`mode` must be 'merge' or 'replace'. Received: mode={mode!r}")
-    return cast(Literal["merge", "replace"], mode)
+    return cast(Literal["merge", "replace"], _check_word("mode", mode, "merge", "replace"))
 
 
 def check_expire_days(expire_days: Any) -> float | None:
     """`expire_days`, if it is `None` or a finite number >= 0."""
     if expire_days is None:
         return None
-    if isinstance(expire_days, bool) or not isinstance(expire_days, (int, float, np.integer, np.floating)):
+    if not is_number(expire_days):
         raise TypeError(
             f"`expire_days` must be a number >= 0. Received: expire_days={expire_days!r} of "
             f"{type(expire_days)}"
@@ -87,9 +85,7 @@ def check_padding_key(padding_key: Any) -> int | None:
 
 def check_missing(missing: Any) -> Literal["initial", "zeros"]:
     """`missing`, if it is one of the two words it may be."""
-    if not isinstance(missing, str) or missing not in ("initial", "zeros"):
-        raise ValueError(f"`missing` must be 'initial' or 'zeros'. Received: missing={missing!r}")
-    return cast(Literal["initial", "zeros"], missing)
+    return cast(Literal["initial", "zeros"], _check_word("missing", missing, "initial", "zeros"))
 
 
 def check_group_ttl(ttl_seconds: Any) -> int | Literal["never"] | None:
@@ -105,11 +101,21 @@ def check_group_ttl(ttl_seconds: Any) -> int | Literal["never"] | None:
     return None if ttl_seconds is None else int(ttl_seconds)
 
 
+def _check_word(name: str, value: Any, one: str, other: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be {one!r} or {other!r}. Received: {name}={value!r} of {type(value)}")
+    if value not in (one, other):
+        raise ValueError(f"`{name}` must be {one!r} or {other!r}. Received: {name}={value!r}")
+    return value
+
+
 def check_path(name: str, path: Any) -> str:
-    """`path` as a str. Raises if it is not a path."""
+    """`path` as a str. Raises if it is not a path, or an empty one."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`{name}` must be a path. Received: {name}={path!r} of {type(path)}")
     text = os.fsdecode(cast("str | os.PathLike[str]", path))
+    if not text:
+        raise ValueError(f"`{name}` must be a path. Received: {name}={path!r}")
     if "\0" in text:
         raise ValueError(f"`{name}` must be a path without zero bytes. Received: {name}={text!r}")
     return text

@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """CheckpointManager: numbered checkpoints of a store, of which the last few are kept."""
 
-import fcntl
-import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from damo_tf._arguments import check_int, check_path
+from damo_tf._aside import DELETED, UNFINISHED, is_being_written
+from damo_tf._description import Description, read_description
 from damo_tf.store import Store
-
-_DESCRIPTION = "DAMO_CHECKPOINT"
-_UNFINISHED = ".unfinished"  # the engine's suffix of a checkpoint that is being written
-_DELETED = ".deleted"  # ours, of one that is being removed
 
 
 class CheckpointManager:
     """Keeps the last checkpoints of a store in a directory, as `tf.train.CheckpointManager` does of a model.
 
     Checkpoints are named `ckpt-1`, `ckpt-2`, and so on. A process that is killed at any moment leaves whole
-    checkpoints, and names of unfinished ones that the next manager of the directory removes.
+    checkpoints, and names of unfinished ones that the next manager of the directory removes. What has such a
+    name but is no checkpoint, or has a damaged description, is left alone and not counted.
 
     Example:
 
@@ -86,7 +82,7 @@ class CheckpointManager:
             RuntimeError, OSError: see `Store.checkpoint` and `Store.checkpoint_delta`; nothing is removed.
         """
         numbers = self._numbers()
-        path = self._path(numbers[-1] + 1 if numbers else 1)
+        path = self._path(max(self._taken(), default=0) + 1)
         if not numbers or self._next_is_full(numbers[-1]):
             self._store.checkpoint(path)
         else:
@@ -111,55 +107,51 @@ class CheckpointManager:
     def _path(self, number: int) -> Path:
         return self._directory / f"ckpt-{number}"
 
-    def _numbers(self) -> list[int]:
+    def _taken(self) -> list[int]:
+        """The numbers of all names that a checkpoint could have."""
         names = (re.fullmatch(r"ckpt-([1-9]\d*)", entry.name) for entry in self._directory.iterdir())
         return sorted(int(name[1]) for name in names if name)
 
-    def _base(self, number: int) -> int | None:
-        """The number of the checkpoint that one builds on, `None` for a full one."""
-        description: dict[str, Any] = json.loads((self._path(number) / _DESCRIPTION).read_text("utf-8"))
-        if "base" not in description:
-            return None
-        return int(description["base"]["path"].rpartition("-")[2])
+    def _numbers(self) -> list[int]:
+        return [number for number in self._taken() if self._describe(number) is not None]
 
-    def _chain(self, number: int) -> list[int]:
-        """A checkpoint and those it builds on, as far as they are there, newest first."""
-        chain = []
-        link: int | None = number
-        while link is not None and self._path(link).is_dir():
+    def _describe(self, number: int) -> Description | None:
+        try:
+            return read_description(self._path(number))
+        except (FileNotFoundError, RuntimeError):
+            return None
+
+    def _chain(self, number: int) -> tuple[list[int], bool]:
+        """A checkpoint and those it builds on, as far as they are there, newest first; whether all are."""
+        chain: list[int] = []
+        link = number
+        while (description := self._describe(link)) is not None:
             chain.append(link)
-            link = self._base(link)
-        return chain
+            if description.base is None:
+                return chain, True
+            name = re.fullmatch(r"(?:.*/)?ckpt-([1-9]\d*)", description.base)
+            if name is None or int(name[1]) >= link:
+                break  # none of ours
+            link = int(name[1])
+        return chain, False
 
     def _next_is_full(self, latest: int) -> bool:
-        chain = self._chain(latest)
-        return len(chain) >= self._full_every or self._base(chain[-1]) is not None  # else a link is missing
+        chain, is_whole = self._chain(latest)
+        return len(chain) >= self._full_every or not is_whole
 
     def _remove_old(self) -> None:
         if self._max_to_keep is None:
             return
         numbers = self._numbers()
-        needed = {link for kept in numbers[-self._max_to_keep :] for link in self._chain(kept)}
+        needed = {link for kept in numbers[-self._max_to_keep :] for link in self._chain(kept)[0]}
         # Newest first, so that at no moment there is a delta without what it builds on.
         for number in reversed([number for number in numbers if number not in needed]):
-            deleted = self._directory / f"ckpt-{number}{_DELETED}"
+            deleted = self._directory / f"ckpt-{number}{DELETED}"
             self._path(number).rename(deleted)
             shutil.rmtree(deleted)
 
     def _remove_leftovers(self) -> None:
         for entry in self._directory.iterdir():
-            name = re.fullmatch(rf"ckpt-\d+({re.escape(_UNFINISHED)}|{re.escape(_DELETED)})", entry.name)
-            if name and not _is_being_written(entry):
+            name = re.fullmatch(rf"ckpt-\d+({re.escape(UNFINISHED)}|{re.escape(DELETED)})", entry.name)
+            if name and entry.is_dir() and not is_being_written(entry):
                 shutil.rmtree(entry)
-
-
-def _is_being_written(directory: Path) -> bool:
-    """Whether a process holds the engine's lock of an unfinished checkpoint."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

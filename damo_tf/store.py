@@ -359,12 +359,14 @@ class Store:
         )
 
     def delete(self, group: int, keys: npt.ArrayLike) -> int:
-        """Deletes rows. Their keys then read as if they had never had one.
+        """Deletes rows. Their keys then read as if they had never had one (with a `min_count`: as zeros).
 
         What is deleted stays so after loss of power, whatever the `durability`; its bytes leave the disk
         when RocksDB next compacts the files they are in. Millions of keys are deleted in parts of some
         100,000: after a failure those of earlier parts are gone, and the call can be repeated. Steps taken
-        meanwhile may make rows anew.
+        meanwhile may make rows anew. In a group with a `min_count` the keys' occurrences stay counted: their
+        next gradients give them rows at once. The filter does not know which keys it has counted, but whoever
+        has a key can ask it.
 
         Args:
             group: a group that exists.
@@ -686,7 +688,10 @@ class Store:
         if isinstance(checkpoint, (str, os.PathLike)):
             checkpoint = [checkpoint]
         if not isinstance(checkpoint, Sequence):
-            raise TypeError(f"`checkpoint` must be a path or a list of paths. Received: {checkpoint!r}")
+            raise TypeError(
+                "`checkpoint` must be a path or a list of paths. "
+                f"Received: checkpoint={checkpoint!r} of {type(checkpoint)}"
+            )
         self._storage.restore([check_path("checkpoint", directory) for directory in checkpoint])
 
     def close(self) -> None:

@@ -145,7 +145,9 @@ def test_what_does_not_fit_is_refused_by_name_and_value(store, tmp_path):
         store.checkpoint(tmp_path / "store/c")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         store.restore(tmp_path / "nowhere")
-    with pytest.raises(TypeError, match=r"`checkpoint` must be a path or a list of paths\. Received: 7"):
+    with pytest.raises(
+        TypeError, match=r"must be a path or a list of paths\. Received: checkpoint=7 of <class 'int'>"
+    ):
         store.restore(7)
     with pytest.raises(TypeError, match="`directory` must be a path"):
         store.checkpoint(None)
@@ -369,6 +371,42 @@ def test_manager_removes_what_a_dead_one_left_and_nothing_else(store, tmp_path):
         (folder / name / "file").touch()
     damo_tf.CheckpointManager(store, folder)
     assert sorted(entry.name for entry in folder.iterdir()) == ["ckpt-x.deleted", "mine"]
+
+
+def test_manager_leaves_what_is_no_checkpoint_alone(store, tmp_path):
+    folder = tmp_path / "all"
+    (folder / "ckpt-4").mkdir(parents=True)  # no description
+    (folder / "ckpt-5").mkdir()
+    (folder / "ckpt-5" / "DAMO_CHECKPOINT").write_text('{"groups": ')
+    (folder / "ckpt-6").touch()
+    (folder / "ckpt-9.deleted").touch()
+    foreign = {entry.name for entry in folder.iterdir()}
+
+    manager = damo_tf.CheckpointManager(store, folder, max_to_keep=1, full_every=2)
+    assert manager.latest_checkpoint is None and manager.restore_or_initialize() is None
+    kept = []
+    for step in range(1, 4):
+        train(store, step - 1, step)
+        manager.save()
+        kept.append(names(manager))
+    assert kept == [["ckpt-7"], ["ckpt-7", "ckpt-8"], ["ckpt-9"]]
+    assert {entry.name for entry in folder.iterdir()} == foreign | {"ckpt-9"}
+    assert manager.restore_or_initialize() == folder / "ckpt-9"
+    assert_has_batches(store, 3)
+
+
+def test_manager_begins_anew_after_a_delta_on_a_checkpoint_of_others(store, tmp_path):
+    train(store, 0, 1)
+    store.checkpoint(tmp_path / "monday")
+    train(store, 1, 2)
+    store.checkpoint_delta(tmp_path / "all/ckpt-1", since=tmp_path / "monday")
+    manager = damo_tf.CheckpointManager(store, tmp_path / "all", full_every=10)
+    train(store, 2, 3)
+    manager.save()
+    shutil.rmtree(tmp_path / "monday")
+    with damo_tf.Store(tmp_path / "new") as new:
+        new.restore(manager.latest_checkpoint)
+        assert_has_batches(new, 3)
 
 
 def test_manager_refuses_bad_arguments(store, tmp_path):

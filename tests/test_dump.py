@@ -114,6 +114,8 @@ def test_a_dump_to_a_place_that_cannot_be_written_is_an_os_error(trained, tmp_pa
         trained.dump(tmp_path / "absent" / "rows.dump")
     with pytest.raises(TypeError, match="`path` must be a path"):
         trained.dump(7)
+    with pytest.raises(ValueError, match=r"`path` must be a path\. Received: path=''"):
+        trained.dump("")
 
 
 FULL_DISK = """
@@ -308,8 +310,12 @@ def test_load_names_both_dims_and_groups_that_are_missing(trained, tmp_path):
     path.write_bytes(dump_bytes((9, 5, [1.0])))
     with pytest.raises(KeyError, match="has no group 9; it has: 0, 7"):
         trained.load(path)
-    with pytest.raises(ValueError, match="`mode` must be 'merge' or 'replace'"):
+    with pytest.raises(ValueError, match=r"`mode` must be 'merge' or 'replace'\. Received: mode='add'"):
         trained.load(path, mode="add")
+    with pytest.raises(
+        TypeError, match=r"`mode` must be 'merge' or 'replace'\. Received: mode=5 of <class 'int'>"
+    ):
+        trained.load(path, mode=5)
 
 
 LOADS = """
