@@ -2,6 +2,7 @@
 """The `damo-tf` command: what it prints, what it changes, how it ends."""
 
 import hashlib
+import itertools
 import json
 import os
 import pty
@@ -20,7 +21,9 @@ import pytest
 from click.testing import CliRunner, Result
 from raw_store import raw_store, row_key, row_value, with_update_time
 
+from damo_tf._aside import directory_aside
 from damo_tf.command import command
+from damo_tf.command.inspection import age_class
 from damo_tf.command.keys import parse_key
 from damo_tf.command.statistics import AGE_BOUNDS, Histograms, Ranking
 
@@ -108,6 +111,24 @@ def test_info_tells_groups_settings_and_histograms(path):
     assert first["update_counts"] == [{"from": 1, "to": 1, "rows": 4}, {"from": 2, "to": 3, "rows": 2}]
     assert [entry["from_seconds"] for entry in first["ages"]] == list(AGE_BOUNDS)
     assert sum(entry["rows"] for entry in first["ages"]) == 6
+
+
+def test_ages_are_told_from_when_to_when():
+    bounds = [*AGE_BOUNDS, None]
+    classes = [
+        age_class({"from_seconds": begin, "to_seconds": end}) for begin, end in itertools.pairwise(bounds)
+    ]
+
+    assert classes == [
+        "under 1 minute",
+        "1 minute to 1 hour",
+        "1 hour to 1 day",
+        "1 to 7 days",
+        "7 to 30 days",
+        "30 to 90 days",
+        "90 to 365 days",
+        "365 days or more",
+    ]
 
 
 def test_info_without_scan_has_no_histograms(path):
@@ -329,6 +350,23 @@ def test_delete_refuses_arrays_that_are_no_keys(path, tmp_path, array):
     assert "one-dimensional array of int64 or uint64" in failure("delete", path, 0, tmp_path / "keys.npy")
 
 
+@pytest.mark.parametrize("data", [b"\x93NUMPY\x01", b"\x93NUMPY\x01\x00\x05\x00abcde", b"\x93NUMPY\x09\x00"])
+def test_delete_names_a_numpy_file_that_is_damaged(path, tmp_path, data):
+    (tmp_path / "bad.npy").write_bytes(data)
+
+    message = failure("delete", path, 0, tmp_path / "bad.npy")
+    assert f"{tmp_path / 'bad.npy'} must be a .npy file of 64-bit integers. Received: " in message
+
+
+def test_delete_names_a_numpy_file_that_is_cut_short(path, tmp_path):
+    np.save(tmp_path / "keys.npy", np.arange(100))
+    data = (tmp_path / "keys.npy").read_bytes()
+    (tmp_path / "keys.npy").write_bytes(data[:-1])
+
+    assert f"{tmp_path / 'keys.npy'} must be a .npy file" in failure("delete", path, 0, tmp_path / "keys.npy")
+    assert run_json("info", path)["rows"] == 7
+
+
 def test_delete_from_a_group_that_is_not_there_is_a_failure(path):
     assert "no group 5" in failure("delete", path, 5, stdin=b"")
 
@@ -352,6 +390,11 @@ def test_delete_from_a_group_that_is_not_there_is_a_failure(path):
 )
 def test_usage_errors_are_one_line_and_status_2(path, arguments):
     failure(arguments[0], path, *arguments[1:], status=2)
+
+
+@pytest.mark.parametrize("name", list(command.commands))
+def test_empty_path_is_not_the_working_directory(name):
+    assert "it must be a path. Received: ''" in failure(name, "", status=2)
 
 
 def test_unknown_command_is_a_usage_error():
@@ -550,6 +593,59 @@ def test_restore_from_a_damaged_description_makes_no_store(path, tmp_path):
 
     assert "' is damaged" in failure("restore", tmp_path / "new", tmp_path / "checkpoint")
     assert not (tmp_path / "new").exists()
+
+
+def test_restore_that_fails_makes_no_store(path, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    run("checkpoint", path, checkpoint)
+    table = max(checkpoint.glob("*.sst"), key=lambda file: file.stat().st_size)
+    data = bytearray(table.read_bytes())
+    data[60] ^= 1
+    table.unlink()  # a link to the store's own
+    table.write_bytes(data)
+    before = sorted(entry.name for entry in tmp_path.iterdir())
+
+    assert "checksum" in failure("restore", tmp_path / "new", checkpoint)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == before
+
+
+def test_restore_takes_over_what_one_that_died_has_left(path, tmp_path):
+    run("checkpoint", path, tmp_path / "checkpoint")
+    with opened(tmp_path / "new.unfinished", seed=77) as storage:  # of another checkpoint
+        storage.add_group(0, 5, {"name": "zeros"}, {"name": "sgd"})
+        add_rows(storage, 0, [1])
+
+    assert run_json("restore", tmp_path / "new", tmp_path / "checkpoint")["rows"] == 7
+    assert not (tmp_path / "new.unfinished").exists()
+    with opened(tmp_path / "new") as storage, opened(path) as original:
+        assert storage.options["seed"] == 3
+        np.testing.assert_array_equal(storage.row(0, 3)["weights"], original.row(0, 3)["weights"])
+
+
+def test_restore_of_what_another_restores_is_refused(path, tmp_path):
+    run("checkpoint", path, tmp_path / "checkpoint")
+    with directory_aside(str(tmp_path / "new")) as unfinished:
+        assert "it is being written at this moment" in failure(
+            "restore", tmp_path / "new", tmp_path / "checkpoint"
+        )
+        assert os.path.isdir(unfinished)
+
+
+def test_restore_into_an_empty_directory_makes_a_store(path, tmp_path):
+    run("checkpoint", path, tmp_path / "checkpoint")
+    (tmp_path / "new").mkdir()
+
+    assert run_json("restore", tmp_path / "new", tmp_path / "checkpoint")["rows"] == 7
+    assert run_json("verify", tmp_path / "new")["ok"]
+
+
+def test_restore_into_a_directory_of_other_things_leaves_them_alone(path, tmp_path):
+    run("checkpoint", path, tmp_path / "checkpoint")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "letter").write_text("dear")
+
+    assert str(tmp_path / "new") in failure("restore", tmp_path / "new", tmp_path / "checkpoint")
+    assert content(tmp_path / "new").keys() == {"letter"}
 
 
 def test_expire_removes_rows_that_are_past_their_time_to_live(path):

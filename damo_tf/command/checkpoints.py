@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands about checkpoints: checkpoint, restore."""
 
-import json
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import damo
 
-from damo_tf.command.opening import CHECKPOINT_DESCRIPTION, StoreOpener, with_store
+from damo_tf._aside import directory_aside
+from damo_tf._description import read_description
+from damo_tf.command.opening import StoreOpener, with_store
 from damo_tf.command.output import Facts, Output, json_option
 
 #: Of a chain; a longer one goes in circles.
@@ -31,9 +35,9 @@ def checkpoint(store: StoreOpener, directory: str, since: str | None, output: Ou
             output.wait_for("writing", lambda: storage.checkpoint(directory))
         else:
             output.wait_for("comparing rows", lambda: storage.checkpoint_delta(directory, since))
-        rows = storage.size()
+    rows = read_description(directory).rows
     data = {"directory": store.directory, "checkpoint": directory, "since": since, "rows": rows}
-    output.show(data, Facts({"checkpoint": directory, "rows of the store": rows}))
+    output.show(data, Facts({"checkpoint": directory, "rows": rows}))
 
 
 @click.command(short_help="Make a store what it was at a checkpoint.")
@@ -45,21 +49,30 @@ def restore(store: StoreOpener, checkpoints: tuple[str, ...], output: Output) ->
 
     If CHECKPOINT is a delta, what it builds on is found by itself; or name all of them, the full one first.
     """
-    with _open_or_make(store, checkpoints[0]) as storage:
+    with _opened_or_made(store, checkpoints[0]) as storage:
         output.wait_for("comparing rows", lambda: storage.restore(list(checkpoints)))
-        rows = storage.size()
+    rows = read_description(checkpoints[-1]).rows
     data = {"directory": store.directory, "checkpoints": list(checkpoints), "rows": rows}
     output.show(data, Facts({"restored from": checkpoints[-1], "rows": rows}))
 
 
-def _open_or_make(store: StoreOpener, checkpoint: str) -> damo.PyStorage:
-    """The store, which is made like the checkpoint's if there is none."""
+@contextmanager
+def _opened_or_made(store: StoreOpener, checkpoint: str) -> Iterator[damo.PyStorage]:
+    """The store. If there is none, one like the checkpoint's is made, and is there if the block succeeds."""
     try:
-        return store.writing()
+        standing = store.writing()
     except FileNotFoundError:
-        with StoreOpener(_full_checkpoint(checkpoint)).reading() as full:
-            options = full.options
-        return store.creating(options["seed"], options["clock"])
+        standing = None
+    if standing is not None:
+        with standing:
+            yield standing
+        return
+    with StoreOpener(_full_checkpoint(checkpoint)).reading() as full:
+        options = full.options
+    with directory_aside(store.directory) as unfinished:
+        aside = dataclasses.replace(store, directory=unfinished)
+        with aside.creating(options["seed"], options["clock"]) as made:
+            yield made
 
 
 def _full_checkpoint(checkpoint: str) -> str:
@@ -67,14 +80,10 @@ def _full_checkpoint(checkpoint: str) -> str:
     directory = Path(checkpoint)
     for _ in range(_MAX_LINKS):
         try:
-            description = json.loads((directory / CHECKPOINT_DESCRIPTION).read_text("utf-8"))
-            if "base" not in description:
-                return str(directory)
-            directory /= description["base"]["path"]
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(f"restore from '{checkpoint}': '{directory}' is no checkpoint") from None
-        except (KeyError, TypeError, ValueError):
-            raise RuntimeError(
-                f"restore from '{checkpoint}': the description of '{directory}' is damaged"
-            ) from None
+            base = read_description(directory).base
+        except (FileNotFoundError, RuntimeError) as error:
+            raise type(error)(f"restore from '{checkpoint}': {error}") from None
+        if base is None:
+            return str(directory)
+        directory /= base
     raise RuntimeError(f"restore from '{checkpoint}': more than {_MAX_LINKS} checkpoints build on each other")

@@ -14,6 +14,7 @@ from damo_tf.command.output import Facts, Output, Table, json_option
 from damo_tf.command.statistics import DAY, HOUR, MINUTE, Histograms, Ranking, scan
 
 group_number = click.IntRange(0, 255)
+_UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"))
 
 
 @click.command(short_help="What is in a store.")
@@ -76,7 +77,7 @@ def _group_tables(groups: list[dict[str, Any]]) -> list[Table]:
         if name != "dim" and value is not None
     ]
     ages = [
-        (group["group"], _age_class(entry), entry["rows"])
+        (group["group"], age_class(entry), entry["rows"])
         for group in groups
         for entry in group.get("ages", ())
         if entry["rows"]
@@ -98,17 +99,22 @@ def _count_class(entry: dict[str, int]) -> str:
     return str(entry["from"]) if entry["from"] == entry["to"] else f"{entry['from']} to {entry['to']}"
 
 
-def _age_class(entry: dict[str, Any]) -> str:
-    if entry["to_seconds"] is None:
-        return f"{_duration(entry['from_seconds'])} or more"
-    return f"under {_duration(entry['to_seconds'])}"
+def age_class(entry: dict[str, Any]) -> str:
+    """A class of `Histograms.ages` for people."""
+    begin, end = entry["from_seconds"], entry["to_seconds"]
+    if end is None:
+        return f"{_duration(begin)} or more"
+    if begin == 0:
+        return f"under {_duration(end)}"
+    first, last = _duration(begin), _duration(end)
+    if first.split()[1].rstrip("s") == last.split()[1].rstrip("s"):
+        first = first.split()[0]
+    return f"{first} to {last}"
 
 
 def _duration(seconds: int) -> str:
-    for unit, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
-        if seconds >= unit:
-            return f"{seconds // unit} {name}{'s' if seconds >= 2 * unit else ''}"
-    return f"{seconds} seconds"
+    unit, name = next(entry for entry in _UNITS if seconds >= entry[0])
+    return f"{seconds // unit} {name}{'s' if seconds >= 2 * unit else ''}"
 
 
 def time_text(milliseconds: int) -> str:

@@ -84,7 +84,10 @@ def _parse_line(name: str, number: int, line: bytes) -> int:
 
 
 def _read_npy(name: str, file: BinaryIO) -> npt.NDArray[np.uint64]:
-    array = np.lib.format.read_array(file, allow_pickle=False)
+    try:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise ValueError(f"{name} must be a .npy file of 64-bit integers. Received: {error}") from error
     if array.dtype.kind not in "iu" or array.dtype.itemsize != 8 or array.ndim != 1:
         raise ValueError(
             f"{name} must be a one-dimensional array of int64 or uint64. "

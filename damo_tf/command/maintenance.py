@@ -20,8 +20,9 @@ _KEYS_PER_PART = 1 << 16
 @json_option
 def expire(store: StoreOpener, output: Output) -> None:
     """Remove the rows of STORE that are past their time to live."""
-    with store.writing() as storage, output.progress("looking at rows", storage.size()) as advance:
-        removed = storage.expire(lambda scanned, _removed: advance(scanned, None))
+    with store.writing() as storage:
+        with output.progress("looking at rows") as advance:
+            removed = storage.expire(lambda scanned, _removed: advance(scanned, None))
         rows = storage.size()
     data = {"directory": store.directory, "removed": removed, "rows": rows}
     output.show(data, Facts({"rows removed": removed, "rows left": rows}))

@@ -5,12 +5,13 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import click
 import damo
 
-#: The file that makes a directory a checkpoint; docs/checkpoint_format.md.
-CHECKPOINT_DESCRIPTION = "DAMO_CHECKPOINT"
+from damo_tf._description import DESCRIPTION_FILE
+
 #: Small beside a trainer's, and enough for passes over everything.
 DEFAULT_MEMORY_BUDGET = 256 << 20
 MIN_MEMORY_BUDGET = 4 << 20
@@ -40,7 +41,7 @@ class StoreOpener:
 
     def whole(self) -> damo.PyStorage:
         """Opens it with nothing left in a redo log: to write, but a checkpoint, which has none, to read."""
-        is_checkpoint = os.path.exists(os.path.join(self.directory, CHECKPOINT_DESCRIPTION))
+        is_checkpoint = os.path.exists(os.path.join(self.directory, DESCRIPTION_FILE))
         return self.reading() if is_checkpoint else self.writing()
 
     def creating(self, seed: int, clock: str) -> damo.PyStorage:
@@ -66,10 +67,20 @@ class StoreOpener:
         )
 
 
+class _StorePath(click.Path):
+    """A path. An empty one, of a variable that is not set, would be the working directory to `realpath`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """`value`, if it is not empty."""
+        if not value:
+            self.fail("it must be a path. Received: ''", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def with_store(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the argument STORE and its options; its function gets a `StoreOpener` first."""
 
-    @click.argument("store", type=click.Path())
+    @click.argument("store", type=_StorePath())
     @click.option(
         "--memory-budget",
         type=click.IntRange(MIN_MEMORY_BUDGET),
