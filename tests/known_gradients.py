@@ -94,3 +94,44 @@ class Subclassed(keras.Model):
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
         return self.embedding(ids)
+
+
+# ---- Loops ----
+
+
+def train_step(layer: keras.layers.Layer, ids: tf.Tensor, gradients: tf.Tensor) -> list[tf.Tensor]:
+    """One step of a layer; returns the gradients of its weights."""
+    with tf.GradientTape() as tape:
+        loss = weighted_sum(gradients, layer(ids))
+    return tape.gradient(loss, layer.trainable_variables)
+
+
+def eager_tape(layer: keras.layers.Layer, batches: KnownGradients) -> None:
+    for batch in batches:
+        train_step(layer, *batch)
+
+
+def tape_in_function(layer: keras.layers.Layer, batches: KnownGradients) -> int:
+    """Returns how often the function was traced."""
+    step = tf.function(lambda ids, gradients: train_step(layer, ids, gradients))
+    for batch in batches:
+        step(*batch)
+    return step.experimental_get_tracing_count()
+
+
+def tape_around_function(layer: keras.layers.Layer, batches: KnownGradients) -> None:
+    forward = tf.function(layer)
+    for ids, gradients in batches:
+        with tf.GradientTape() as tape:
+            loss = weighted_sum(gradients, forward(ids))
+        tape.gradient(loss, layer.trainable_variables)
+
+
+def while_loop_of_steps(layer: keras.layers.Layer, batches: KnownGradients) -> None:
+    all_ids, all_gradients = tf.constant(batches.ids), tf.constant(batches.gradients)
+
+    def step(i: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies(train_step(layer, all_ids[i], all_gradients[i])):
+            return i + 1
+
+    tf.function(lambda: tf.while_loop(lambda i: i < len(batches), step, [0]))()

@@ -27,6 +27,12 @@ def step_of(store: Any, group: int = 0) -> int:
     return store.stats()["groups"][group]["step"]
 
 
+def memory_of(store: Any, group: int = 0) -> tuple[int, int, int]:
+    """What a group holds in memory and has pushed out: rows there, rows newer than on disk, rows evicted."""
+    figures = store.stats()["groups"][group]
+    return figures["cache_rows"], figures["dirty"], figures["evicted"]
+
+
 def assert_rows_equal(store: Any, oracle: OracleTable) -> None:
     """Asserts that the oracle's group has the oracle's rows, bit for bit, no others, and its step."""
     assert step_of(store, oracle.group) == oracle.global_step

@@ -13,12 +13,17 @@ from known_gradients import (
     KnownGradients,
     Subclassed,
     WeightedSum,
+    eager_tape,
     functional,
     sequential,
+    tape_around_function,
+    tape_in_function,
+    train_step,
     weighted_sum,
+    while_loop_of_steps,
 )
 from oracles import OracleTable
-from stored_rows import assert_rows_equal, bits, rows_of, step_of
+from stored_rows import assert_rows_equal, bits, memory_of, rows_of, step_of
 
 import damo_tf
 from damo_tf import ops
@@ -43,32 +48,6 @@ def embedding(store, optimizer=ADAM, **settings) -> damo_tf.Embedding:
 
 
 # ---- One step per batch ----
-
-
-def eager_tape(layer, batches):
-    for ids, gradients in batches:
-        with tf.GradientTape() as tape:
-            loss = weighted_sum(gradients, layer(ids))
-        tape.gradient(loss, layer.trainable_variables)
-
-
-def tape_in_function(layer, batches):
-    @tf.function
-    def step(ids, gradients):
-        with tf.GradientTape() as tape:
-            loss = weighted_sum(gradients, layer(ids))
-        return tape.gradient(loss, layer.trainable_variables)
-
-    for batch in batches:
-        step(*batch)
-
-
-def tape_around_function(layer, batches):
-    forward = tf.function(layer)
-    for ids, gradients in batches:
-        with tf.GradientTape() as tape:
-            loss = weighted_sum(gradients, forward(ids))
-        tape.gradient(loss, layer.trainable_variables)
 
 
 def tape_in_function_around_function(layer, batches):
@@ -100,27 +79,13 @@ def outer_of_nested_tapes_around_function(layer, batches):
         tape.gradient(loss, layer.trainable_variables)
 
 
-def while_loop_of_steps(layer, batches):
-    all_ids, all_gradients = tf.constant(batches.ids), tf.constant(batches.gradients)
-
-    def step(i):
-        with tf.GradientTape() as tape:
-            loss = weighted_sum(all_gradients[i], layer(all_ids[i]))
-        with tf.control_dependencies(tape.gradient(loss, layer.trainable_variables)):
-            return i + 1
-
-    tf.function(lambda: tf.while_loop(lambda i: i < len(batches), step, [0]))()
-
-
 def loop_over_dataset_in_function(layer, batches):
     dataset = tf.data.Dataset.from_tensor_slices((batches.ids, batches.gradients))
 
     @tf.function
     def train():
         for ids, gradients in dataset:
-            with tf.GradientTape() as tape:
-                loss = weighted_sum(gradients, layer(ids))
-            tape.gradient(loss, layer.trainable_variables)
+            train_step(layer, ids, gradients)
 
     train()
 
@@ -448,11 +413,6 @@ def test_frozen_rows_stay_as_they_are(store, batches, use):
     assert step_of(store) == len(batches)
 
 
-def memory_of(store) -> tuple:
-    figures = store.stats()["groups"][0]
-    return figures["cache_rows"], figures["dirty"], figures["evicted"]
-
-
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 @pytest.mark.parametrize(
     "use",
@@ -557,9 +517,7 @@ def test_two_layers_on_one_group_share_rows_and_order(store, batches):
 
     @tf.function
     def step(ids, gradients):
-        with tf.GradientTape() as tape:
-            loss = weighted_sum(gradients, first(ids))
-        tape.gradient(loss, first.trainable_variables)
+        train_step(first, ids, gradients)
         return second(ids, training=False)
 
     oracle = OracleTable(DIM, optimizer=ADAM)

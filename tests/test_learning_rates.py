@@ -7,7 +7,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from known_gradients import DIM, IDS_SHAPE, KnownGradients, WeightedSum, functional, sequential, weighted_sum
+from known_gradients import (
+    DIM,
+    IDS_SHAPE,
+    KnownGradients,
+    WeightedSum,
+    eager_tape,
+    functional,
+    sequential,
+    tape_around_function,
+    tape_in_function,
+    train_step,
+    weighted_sum,
+    while_loop_of_steps,
+)
 from oracles import OracleTable
 from stored_rows import assert_rows_equal, rows_of, step_of
 
@@ -36,12 +49,6 @@ def oracle_of(batches, rates=RATES, optimizer="adam") -> OracleTable:
     return oracle
 
 
-def train_step(layer, ids, gradients):
-    with tf.GradientTape() as tape:
-        loss = weighted_sum(gradients, layer(ids))
-    return tape.gradient(loss, layer.trainable_variables)
-
-
 # ---- Schedules in every mode ----
 
 
@@ -62,36 +69,9 @@ SCHEDULES = {
 }
 
 
-def eager_tape(layer, batches):
-    for batch in batches:
-        train_step(layer, *batch)
-
-
-def tape_in_function(layer, batches):
+def tape_in_one_function(layer, batches):
     layer.build(IDS_SHAPE)  # making a weight would trace it twice
-    step = tf.function(lambda ids, gradients: train_step(layer, ids, gradients))
-    for batch in batches:
-        step(*batch)
-    assert step.experimental_get_tracing_count() == 1
-
-
-def tape_around_function(layer, batches):
-    forward = tf.function(layer)
-    for ids, gradients in batches:
-        with tf.GradientTape() as tape:
-            loss = weighted_sum(gradients, forward(ids))
-        tape.gradient(loss, layer.trainable_variables)
-
-
-def while_loop_of_steps(layer, batches):
-    layer.build(IDS_SHAPE)
-    all_ids, all_gradients = tf.constant(batches.ids), tf.constant(batches.gradients)
-
-    def step(i):
-        with tf.control_dependencies(train_step(layer, all_ids[i], all_gradients[i])):
-            return i + 1
-
-    tf.function(lambda: tf.while_loop(lambda i: i < len(batches), step, [0]))()
+    assert tape_in_function(layer, batches) == 1
 
 
 def fit(**settings):
@@ -105,7 +85,7 @@ def fit(**settings):
 
 MODES = {
     "eager tape": eager_tape,
-    "function": tape_in_function,
+    "function": tape_in_one_function,
     "tape around function": tape_around_function,
     "while loop": while_loop_of_steps,
     "fit": fit(),

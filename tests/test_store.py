@@ -13,7 +13,7 @@ import pytest
 from oracles import OracleTable, initial_weights
 from raw_store import raw_store, row_key, with_update_time
 from rocksdict import Options, Rdict
-from stored_rows import assert_rows_equal, rows_of, step_of
+from stored_rows import assert_rows_equal, memory_of, rows_of, step_of
 
 import damo_tf
 
@@ -601,12 +601,6 @@ def test_lookups_and_missing_keys_are_counted_with_repetitions(sgd_store):
     group = sgd_store.stats()["groups"][0]
     counts = {name: group[name] for name in ("lookups", "missing", "cache_hits", "cache_misses")}
     assert counts == {"lookups": 5, "missing": 3, "cache_hits": 2, "cache_misses": 3}
-
-
-def memory_of(store: damo_tf.Store, group: int = 0) -> tuple:
-    """What a group holds in memory and has pushed out."""
-    figures = store.stats()["groups"][group]
-    return figures["cache_rows"], figures["dirty"], figures["evicted"]
 
 
 def test_reads_leave_what_is_in_memory_alone(tmp_path):
