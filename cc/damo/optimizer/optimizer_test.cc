@@ -12,32 +12,10 @@
 #include "damo/base/float_environment.h"
 #include "damo/optimizer/integer_power.h"
 #include "damo/optimizer/optimizer_factory.h"
+#include "damo/optimizer/test_optimizers.h"
 
 namespace damo {
 namespace {
-
-using Values = std::vector<float>;
-using Entries = std::initializer_list<std::pair<const char*, double>>;
-
-constexpr const char* kNames[] = {"sgd", "adagrad", "adam", "adamw", "ftrl", "lion"};
-
-Parameters With(std::string_view name, Entries entries) {
-  Parameters parameters(name);
-  for (const auto& [key, value] : entries) parameters.Insert(key, value);
-  return parameters;
-}
-
-std::unique_ptr<const Optimizer> Make(std::string_view name, Entries entries = {}) {
-  auto optimizer = MakeOptimizer(With(name, entries));
-  EXPECT_TRUE(optimizer.ok()) << optimizer.status().ToString();
-  return std::move(*optimizer);
-}
-
-std::string MessageFor(const Parameters& parameters) {
-  const auto optimizer = MakeOptimizer(parameters);
-  EXPECT_EQ(optimizer.status().code(), StatusCode::kInvalidArgument);
-  return optimizer.status().message();
-}
 
 // A row and the optimizer that moves it.
 struct Row {
@@ -64,14 +42,14 @@ Row AfterThreeSteps(const Optimizer& optimizer) {
 }
 
 TEST(OptimizerTest, SgdMatchesGoldenBits) {
-  const auto sgd = Make("sgd", {{"lambda", 0.01}});
+  const auto sgd = MakeOrFail("sgd", {{"lambda", 0.01}});
   const Row row = AfterThreeSteps(*sgd);
   EXPECT_EQ(row.weights,
             (Values{0x1.8d4ccp-4f, -0x1.96840ap-3f, 0x1.3330d6p-2f, -0x1.999806p-2f, 0x1.0622e4p-1f}));
 }
 
 TEST(OptimizerTest, AdagradMatchesGoldenBits) {
-  const auto adagrad = Make("adagrad", {{"lambda", 0.01}, {"eta", 0.1}});
+  const auto adagrad = MakeOrFail("adagrad", {{"lambda", 0.01}, {"eta", 0.1}});
   const Row row = AfterThreeSteps(*adagrad);
   EXPECT_EQ(row.weights,
             (Values{0x1.33faeep-4f, -0x1.66cefp-3f, 0x1.1db134p-2f, -0x1.8863c4p-2f, 0x1.0cb4b8p-1f}));
@@ -80,7 +58,7 @@ TEST(OptimizerTest, AdagradMatchesGoldenBits) {
 }
 
 TEST(OptimizerTest, AdamMatchesGoldenBits) {
-  const auto adam = Make("adam", {{"lambda", 0.01}});
+  const auto adam = MakeOrFail("adam", {{"lambda", 0.01}});
   const Row row = AfterThreeSteps(*adam);
   EXPECT_EQ(row.weights,
             (Values{0x1.8da032p-4f, -0x1.939c92p-3f, 0x1.3020dep-2f, -0x1.96ab9cp-2f, 0x1.017f1cp-1f}));
@@ -90,7 +68,7 @@ TEST(OptimizerTest, AdamMatchesGoldenBits) {
 }
 
 TEST(OptimizerTest, AdamwMatchesGoldenBits) {
-  const auto adamw = Make("adamw");
+  const auto adamw = MakeOrFail("adamw");
   const Row row = AfterThreeSteps(*adamw);
   EXPECT_EQ(row.weights,
             (Values{0x1.8d9d4cp-4f, -0x1.9399e2p-3f, 0x1.3330d6p-2f, -0x1.9c94bcp-2f, 0x1.017d2ep-1f}));
@@ -99,7 +77,7 @@ TEST(OptimizerTest, AdamwMatchesGoldenBits) {
 }
 
 TEST(OptimizerTest, FtrlMatchesGoldenBits) {
-  const auto ftrl = Make("ftrl", {{"beta", 1}, {"lambda1", 0.1}, {"lambda2", 0.01}});
+  const auto ftrl = MakeOrFail("ftrl", {{"beta", 1}, {"lambda1", 0.1}, {"lambda2", 0.01}});
   const Row row = AfterThreeSteps(*ftrl);
   EXPECT_EQ(row.weights, (Values{0x1.afde9ap-6f, -0x1.1f30b8p-5f, 0, 0, 0x1.5fef1ep-2f}));
   EXPECT_EQ(row.slots, (Values{-0x1.e783b4p+3f, 0x1.b57488p+3f, 0, 0x1.60418ap-4f, -0x1.239c6cp+9f, 0x1.cp+1f,
@@ -107,7 +85,7 @@ TEST(OptimizerTest, FtrlMatchesGoldenBits) {
 }
 
 TEST(OptimizerTest, LionMatchesGoldenBits) {
-  const auto lion = Make("lion");
+  const auto lion = MakeOrFail("lion");
   const Row row = AfterThreeSteps(*lion);
   EXPECT_EQ(row.weights,
             (Values{0x1.95e8f2p-4f, -0x1.97c0ccp-3f, 0x1.33328p-2f, -0x1.9a8496p-2f, 0x1.00756p-1f}));
@@ -122,8 +100,8 @@ TEST(OptimizerTest, ElementsAreIndependentAndTreatedAlike) {
     initial[i] = 0.1F * static_cast<float>(i) - 1;
     gradient[i] = std::sin(static_cast<float>(i));
   }
-  for (const char* name : kNames) {
-    const auto optimizer = Make(name);
+  for (const char* name : kOptimizerNames) {
+    const auto optimizer = MakeOrFail(name);
     Row row(*optimizer, initial);
     for (int step = 0; step < 4; ++step) row.Step(gradient);
     for (size_t i = 0; i < kDim; ++i) {
@@ -138,8 +116,8 @@ TEST(OptimizerTest, ElementsAreIndependentAndTreatedAlike) {
 }
 
 TEST(OptimizerTest, AnEmptyRowIsLegal) {
-  for (const char* name : kNames) {
-    const auto optimizer = Make(name);
+  for (const char* name : kOptimizerNames) {
+    const auto optimizer = MakeOrFail(name);
     Row row(*optimizer, {});
     row.Step({});
     EXPECT_TRUE(row.weights.empty());
@@ -147,8 +125,8 @@ TEST(OptimizerTest, AnEmptyRowIsLegal) {
 }
 
 TEST(OptimizerTest, TheStepsLearningRateReplacesTheConfiguredOne) {
-  for (const char* name : kNames) {
-    const auto optimizer = Make(name);
+  for (const char* name : kOptimizerNames) {
+    const auto optimizer = MakeOrFail(name);
     Row slow(*optimizer, {0}), fast(*optimizer, {0});
     slow.Step({1}, 0.001);
     fast.Step({1}, 0.01);
@@ -158,8 +136,8 @@ TEST(OptimizerTest, TheStepsLearningRateReplacesTheConfiguredOne) {
 }
 
 TEST(OptimizerTest, ALearningRateOfZeroLeavesTheWeights) {
-  for (const char* name : kNames) {
-    const auto optimizer = Make(name);
+  for (const char* name : kOptimizerNames) {
+    const auto optimizer = MakeOrFail(name);
     Row row(*optimizer, {0.5F, -0.25F});
     row.Step({1, -1}, 0.0);
     EXPECT_EQ(row.weights, (Values{0.5F, -0.25F})) << name;
@@ -170,7 +148,7 @@ TEST(OptimizerTest, ALearningRateOfZeroLeavesTheWeights) {
 // sqrt(v_hat) = |g|, so each step is the learning rate.
 TEST(OptimizerTest, AdamCorrectsBiasByTheRowsOwnUpdates) {
   for (const char* name : {"adam", "adamw"}) {
-    const auto optimizer = Make(name, {{"gamma", 0.01}, {"lambda", 0}});
+    const auto optimizer = MakeOrFail(name, {{"gamma", 0.01}, {"lambda", 0}});
     Row row(*optimizer, {0});
     for (int t = 1; t <= 5000; ++t) {
       const float before = row.weights[0];
@@ -182,7 +160,7 @@ TEST(OptimizerTest, AdamCorrectsBiasByTheRowsOwnUpdates) {
 
 TEST(OptimizerTest, AdamOfAVeryOldRowStaysFinite) {
   for (const char* name : {"adam", "adamw"}) {
-    const auto optimizer = Make(name);
+    const auto optimizer = MakeOrFail(name);
     Row row(*optimizer, {1});
     row.update_num = std::numeric_limits<int64_t>::max() - 1;
     row.Step({1});
@@ -192,12 +170,12 @@ TEST(OptimizerTest, AdamOfAVeryOldRowStaysFinite) {
 }
 
 TEST(OptimizerTest, AdamTakesAPenaltyIntoItsMomentsAndAdamwDoesNot) {
-  const auto adam = Make("adam", {{"lambda", 0.5}});
+  const auto adam = MakeOrFail("adam", {{"lambda", 0.5}});
   Row penalized(*adam, {2});
   penalized.Step({0});
   EXPECT_NEAR(penalized.weights[0], 2 - 1e-3, 1e-6);  // the penalty is the gradient; its size is divided out
   EXPECT_GT(penalized.slots[0], 0);
-  const auto adamw = Make("adamw", {{"lambda", 0.5}});
+  const auto adamw = MakeOrFail("adamw", {{"lambda", 0.5}});
   Row decayed(*adamw, {2});
   decayed.Step({0});
   EXPECT_NEAR(decayed.weights[0], 2 * (1 - 1e-3 * 0.5), 1e-6);
@@ -205,7 +183,7 @@ TEST(OptimizerTest, AdamTakesAPenaltyIntoItsMomentsAndAdamwDoesNot) {
 }
 
 TEST(OptimizerTest, LionDoesNotMoveWhereTheDirectionIsZero) {
-  const auto lion = Make("lion", {{"lambda", 0}});
+  const auto lion = MakeOrFail("lion", {{"lambda", 0}});
   Row row(*lion, {0.5F, 0.5F, 0.5F});
   row.Step({0, 1e-30F, -1e-30F});
   EXPECT_EQ(row.weights[0], 0.5F);
@@ -214,7 +192,7 @@ TEST(OptimizerTest, LionDoesNotMoveWhereTheDirectionIsZero) {
 }
 
 TEST(OptimizerTest, FtrlZeroesWeightsWithinTheL1Penalty) {
-  const auto ftrl = Make("ftrl", {{"lambda1", 1}});
+  const auto ftrl = MakeOrFail("ftrl", {{"lambda1", 1}});
   Row row(*ftrl, {0, 0, 0});
   row.Step({1, -0.5F, 3});
   EXPECT_EQ(row.weights[0], 0);
@@ -223,7 +201,7 @@ TEST(OptimizerTest, FtrlZeroesWeightsWithinTheL1Penalty) {
 }
 
 TEST(OptimizerTest, FtrlKeepsAnInitialWeightOnlyWhereThereIsAGradient) {
-  const auto ftrl = Make("ftrl");
+  const auto ftrl = MakeOrFail("ftrl");
   Row row(*ftrl, {0.5F, 0.5F});
   row.Step({1, 0});
   EXPECT_FLOAT_EQ(row.weights[0], 0.5F - 5e-3F);
@@ -231,7 +209,7 @@ TEST(OptimizerTest, FtrlKeepsAnInitialWeightOnlyWhereThereIsAGradient) {
 }
 
 TEST(OptimizerTest, FtrlKeepsAWeightWhoseSquaredGradientVanishes) {
-  const auto ftrl = Make("ftrl");
+  const auto ftrl = MakeOrFail("ftrl");
   Row row(*ftrl, {0.5F});
   row.Step({1e-30F});
   EXPECT_EQ(row.weights[0], 0.5F);
@@ -239,7 +217,7 @@ TEST(OptimizerTest, FtrlKeepsAWeightWhoseSquaredGradientVanishes) {
 }
 
 TEST(OptimizerTest, FtrlSaturatesWhereTheSquaredGradientOverflows) {
-  const auto ftrl = Make("ftrl");
+  const auto ftrl = MakeOrFail("ftrl");
   Row row(*ftrl, {0, 0.5F});
   for (int step = 0; step < 3; ++step) row.Step({1e20F, 1e20F});
   for (const float value : row.weights) EXPECT_TRUE(std::isfinite(value));
@@ -247,7 +225,7 @@ TEST(OptimizerTest, FtrlSaturatesWhereTheSquaredGradientOverflows) {
 }
 
 TEST(OptimizerTest, FtrlKeepsARowWhoseLearningRateHasVanished) {
-  const auto ftrl = Make("ftrl");
+  const auto ftrl = MakeOrFail("ftrl");
   Row row(*ftrl, {0.5F});
   row.Step({1}, 1e-39);
   EXPECT_EQ(row.weights, Values{0.5F});
@@ -267,7 +245,7 @@ class ScopedFlushToZero {
 
 TEST(FloatEnvironmentTest, GivesAThreadThatFlushesSubnormalsTheSameBits) {
   for (const char* name : {"adagrad", "adam", "adamw", "ftrl"}) {
-    const auto optimizer = Make(name);
+    const auto optimizer = MakeOrFail(name);
     const Values gradient{1e-20F, -3e-20F, 7e-21F, 1e-22F, 5e-21F};  // their squares are subnormal
     Row expected(*optimizer, {0, 0, 0, 0, 0});
     expected.Step(gradient);
@@ -305,7 +283,7 @@ TEST(IntegerPowerTest, IsExactWhereDoublesAreAndCloseElsewhere) {
 TEST(OptimizerTest, SlotsHaveTheDocumentedNamesAndOrder) {
   const auto names = [](std::string_view name) {
     std::vector<std::string> result;
-    for (const std::string_view slot : Make(name)->slot_names()) result.emplace_back(slot);
+    for (const std::string_view slot : MakeOrFail(name)->slot_names()) result.emplace_back(slot);
     return result;
   };
   using Names = std::vector<std::string>;
@@ -318,25 +296,25 @@ TEST(OptimizerTest, SlotsHaveTheDocumentedNamesAndOrder) {
 }
 
 TEST(OptimizerTest, ParametersAreNormalizedWithTheDocumentedDefaults) {
-  EXPECT_EQ(Make("sgd")->parameters(), With("sgd", {{"gamma", 1e-3}, {"lambda", 0}}));
-  EXPECT_EQ(Make("ftrl")->parameters(),
+  EXPECT_EQ(MakeOrFail("sgd")->parameters(), With("sgd", {{"gamma", 1e-3}, {"lambda", 0}}));
+  EXPECT_EQ(MakeOrFail("ftrl")->parameters(),
             With("ftrl", {{"gamma", 5e-3}, {"beta", 0}, {"lambda1", 0}, {"lambda2", 0}}));
-  EXPECT_EQ(Make("adagrad")->parameters(),
+  EXPECT_EQ(MakeOrFail("adagrad")->parameters(),
             With("adagrad", {{"gamma", 1e-2}, {"lambda", 0}, {"eta", 0}, {"epsilon", 1e-10}}));
   const Entries adam = {{"gamma", 1e-3}, {"beta1", 0.9}, {"beta2", 0.999}, {"lambda", 0}, {"epsilon", 1e-8}};
-  EXPECT_EQ(Make("adam")->parameters(), With("adam", adam));
+  EXPECT_EQ(MakeOrFail("adam")->parameters(), With("adam", adam));
   Parameters adamw = With("adamw", adam);
   adamw.Insert("lambda", 1e-2);
-  EXPECT_EQ(Make("adamw")->parameters(), adamw);
-  EXPECT_EQ(Make("lion")->parameters(),
+  EXPECT_EQ(MakeOrFail("adamw")->parameters(), adamw);
+  EXPECT_EQ(MakeOrFail("lion")->parameters(),
             With("lion", {{"eta", 3e-4}, {"beta1", 0.9}, {"beta2", 0.99}, {"lambda", 1e-2}}));
 }
 
 TEST(OptimizerTest, LearningRateIsTheConfiguredOne) {
   for (const char* name : {"sgd", "adagrad", "adam", "adamw", "ftrl"}) {
-    EXPECT_EQ(Make(name, {{"gamma", 0.25}})->learning_rate(), 0.25) << name;
+    EXPECT_EQ(MakeOrFail(name, {{"gamma", 0.25}})->learning_rate(), 0.25) << name;
   }
-  EXPECT_EQ(Make("lion", {{"eta", 0.25}})->learning_rate(), 0.25);
+  EXPECT_EQ(MakeOrFail("lion", {{"eta", 0.25}})->learning_rate(), 0.25);
 }
 
 TEST(OptimizerTest, EveryParameterHasItsRule) {

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <string>
@@ -12,32 +11,10 @@
 #include <vector>
 
 #include "damo/optimizer/optimizer_factory.h"
+#include "damo/optimizer/test_optimizers.h"
 
 namespace damo {
 namespace {
-
-using Values = std::vector<float>;
-using Entries = std::initializer_list<std::pair<const char*, double>>;
-
-constexpr const char* kNames[] = {"sgd", "adagrad", "adam", "adamw", "ftrl", "lion"};
-
-Parameters With(std::string_view name, Entries entries) {
-  Parameters parameters(name);
-  for (const auto& [key, value] : entries) parameters.Insert(key, value);
-  return parameters;
-}
-
-std::unique_ptr<const Optimizer> Make(std::string_view name, Entries entries) {
-  auto optimizer = MakeOptimizer(With(name, entries));
-  EXPECT_TRUE(optimizer.ok()) << optimizer.status().ToString();
-  return std::move(*optimizer);
-}
-
-std::string MessageFor(const Parameters& parameters) {
-  const auto optimizer = MakeOptimizer(parameters);
-  EXPECT_EQ(optimizer.status().code(), StatusCode::kInvalidArgument);
-  return optimizer.status().message();
-}
 
 // The weights and then the slots after one step at the optimizer's own rate.
 Values AfterOneStep(const Optimizer& optimizer, Values weights, Values gradient, int64_t update_num = 1) {
@@ -48,62 +25,62 @@ Values AfterOneStep(const Optimizer& optimizer, Values weights, Values gradient,
 }
 
 TEST(RowOptionsTest, ClipnormScalesALongGradientDownToItsNorm) {
-  const auto sgd = Make("sgd", {{"gamma", 1}, {"clipnorm", 1}});
+  const auto sgd = MakeOrFail("sgd", {{"gamma", 1}, {"clipnorm", 1}});
   EXPECT_EQ(AfterOneStep(*sgd, {0, 0}, {3, -4}), (Values{-3 * 0.2F, 4 * 0.2F}));
 }
 
 TEST(RowOptionsTest, ClipnormLeavesAGradientOfThatNorm) {
-  const auto sgd = Make("sgd", {{"gamma", 1}, {"clipnorm", 5}});
+  const auto sgd = MakeOrFail("sgd", {{"gamma", 1}, {"clipnorm", 5}});
   EXPECT_EQ(AfterOneStep(*sgd, {0, 0}, {3, -4}), (Values{-3, 4}));
   EXPECT_EQ(AfterOneStep(*sgd, {1, 1}, {0, 0}), (Values{1, 1}));
 }
 
 TEST(RowOptionsTest, ClipnormOfAGradientWhoseSquareOverflowsFloat32) {
-  const auto sgd = Make("sgd", {{"gamma", 1}, {"clipnorm", 1}});
+  const auto sgd = MakeOrFail("sgd", {{"gamma", 1}, {"clipnorm", 1}});
   constexpr float kLargest = std::numeric_limits<float>::max();
   const Values weights = AfterOneStep(*sgd, {0, 0, 0, 0}, {kLargest, kLargest, -kLargest, kLargest});
   for (const float weight : weights) EXPECT_FLOAT_EQ(std::abs(weight), 0.5F);
 }
 
 TEST(RowOptionsTest, ClipvalueClipsEachElement) {
-  const auto sgd = Make("sgd", {{"gamma", 1}, {"clipvalue", 0.5}});
+  const auto sgd = MakeOrFail("sgd", {{"gamma", 1}, {"clipvalue", 0.5}});
   EXPECT_EQ(AfterOneStep(*sgd, {0, 0, 0, 0}, {2, -2, 0.25F, -0.5F}), (Values{-0.5F, 0.5F, -0.25F, 0.5F}));
 }
 
 TEST(RowOptionsTest, EveryOptimizerStepsWithTheClippedGradient) {
-  for (const char* name : kNames) {
-    const auto plain = Make(name, {});
-    EXPECT_EQ(AfterOneStep(*Make(name, {{"clipnorm", 1}}), {0.5F, -1}, {3, -4}),
+  for (const char* name : kOptimizerNames) {
+    const auto plain = MakeOrFail(name, {});
+    EXPECT_EQ(AfterOneStep(*MakeOrFail(name, {{"clipnorm", 1}}), {0.5F, -1}, {3, -4}),
               AfterOneStep(*plain, {0.5F, -1}, {3 * 0.2F, -4 * 0.2F}))
         << name;
-    EXPECT_EQ(AfterOneStep(*Make(name, {{"clipvalue", 1}}), {0.5F, -1}, {3, 0.5F}),
+    EXPECT_EQ(AfterOneStep(*MakeOrFail(name, {{"clipvalue", 1}}), {0.5F, -1}, {3, 0.5F}),
               AfterOneStep(*plain, {0.5F, -1}, {1, 0.5F}))
         << name;
   }
 }
 
 TEST(RowOptionsTest, PenaltiesAreAddedAfterClipping) {
-  const auto sgd = Make("sgd", {{"gamma", 1}, {"lambda", 1}, {"clipvalue", 0.5}});
+  const auto sgd = MakeOrFail("sgd", {{"gamma", 1}, {"lambda", 1}, {"clipvalue", 0.5}});
   EXPECT_EQ(AfterOneStep(*sgd, {4}, {2}), Values{4 - (0.5F + 4)});
 }
 
 TEST(RowOptionsTest, WeightsDecayByTheStepsRateBeforeTheStep) {
   for (const char* name : {"sgd", "adagrad", "adam"}) {
-    const auto decaying = Make(name, {{"gamma", 0.5}, {"weight_decay", 0.5}});
-    const auto plain = Make(name, {{"gamma", 0.5}});
+    const auto decaying = MakeOrFail(name, {{"gamma", 0.5}, {"weight_decay", 0.5}});
+    const auto plain = MakeOrFail(name, {{"gamma", 0.5}});
     EXPECT_EQ(AfterOneStep(*decaying, {4, -2}, {1, 0}), AfterOneStep(*plain, {3, -1.5F}, {1, 0})) << name;
   }
 }
 
 // Their formulas are one; adamw rounds once less.
 TEST(RowOptionsTest, AdamWithWeightDecayIsAdamw) {
-  const Values adam = AfterOneStep(*Make("adam", {{"weight_decay", 0.1}}), {0.5F, -1}, {3, -4}, 7);
-  const Values adamw = AfterOneStep(*Make("adamw", {{"lambda", 0.1}}), {0.5F, -1}, {3, -4}, 7);
+  const Values adam = AfterOneStep(*MakeOrFail("adam", {{"weight_decay", 0.1}}), {0.5F, -1}, {3, -4}, 7);
+  const Values adamw = AfterOneStep(*MakeOrFail("adamw", {{"lambda", 0.1}}), {0.5F, -1}, {3, -4}, 7);
   for (size_t i = 0; i < adam.size(); ++i) EXPECT_FLOAT_EQ(adam[i], adamw[i]);
 }
 
 TEST(RowOptionsTest, SlotsAndRateAreTheOptimizersOwn) {
-  const auto adam = Make("adam", {{"gamma", 0.25}, {"clipnorm", 1}});
+  const auto adam = MakeOrFail("adam", {{"gamma", 0.25}, {"clipnorm", 1}});
   EXPECT_EQ(adam->learning_rate(), 0.25);
   ASSERT_EQ(adam->slot_names().size(), 2U);
   EXPECT_EQ(adam->slot_names()[1], "v");
@@ -111,20 +88,20 @@ TEST(RowOptionsTest, SlotsAndRateAreTheOptimizersOwn) {
 
 // Configs on disk that were written before there were options must stay equal to those without.
 TEST(RowOptionsTest, WhatIsOffIsAbsentFromTheParameters) {
-  const auto sgd = Make("sgd", {{"weight_decay", 0}});
+  const auto sgd = MakeOrFail("sgd", {{"weight_decay", 0}});
   EXPECT_EQ(sgd->parameters(), With("sgd", {{"gamma", 1e-3}, {"lambda", 0}}));
 }
 
 TEST(RowOptionsTest, WhatIsOnIsAmongTheParameters) {
-  EXPECT_EQ(Make("sgd", {{"clipnorm", 2}, {"weight_decay", 0.5}})->parameters(),
+  EXPECT_EQ(MakeOrFail("sgd", {{"clipnorm", 2}, {"weight_decay", 0.5}})->parameters(),
             With("sgd", {{"gamma", 1e-3}, {"lambda", 0}, {"clipnorm", 2}, {"weight_decay", 0.5}}));
   EXPECT_EQ(
-      Make("lion", {{"clipvalue", 2}})->parameters(),
+      MakeOrFail("lion", {{"clipvalue", 2}})->parameters(),
       With("lion", {{"eta", 3e-4}, {"beta1", 0.9}, {"beta2", 0.99}, {"lambda", 1e-2}, {"clipvalue", 2}}));
 }
 
 TEST(RowOptionsTest, EveryOptionHasItsRule) {
-  for (const char* name : kNames) {
+  for (const char* name : kOptimizerNames) {
     for (const char* option : {"clipnorm", "clipvalue"}) {
       EXPECT_EQ(MessageFor(With(name, {{option, 0}})), StrCat("optimizer '", name, "': parameter '", option,
                                                               "' must be > 0. Received: ", option, "=0"));
