@@ -31,7 +31,7 @@ class Session:
         module = importlib.import_module(f"benchmarks.contenders.{name}")
         self._loaded_bytes = resident_bytes()["VmRSS"]
         started = time.perf_counter()
-        self._contender: Any = module.make(settings)  # a Contender, perhaps with tools
+        self._contender: Any = module.make(settings)  # a Contender, or a Reader with tools
         self._open_seconds = time.perf_counter() - started
 
     def handle(self, command: str, **arguments: Any) -> dict[str, float]:

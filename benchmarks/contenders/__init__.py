@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Those who are measured: one module each, with a function `make(settings)` that returns a `Contender`.
 
+One that only reads returns a `Reader` with a method `tool(name)`, which returns the rows it has passed.
+
 A step takes a batch of ids, duplicates included, looks their embeddings up, takes the embeddings themselves
 as their gradient (that of the loss `sum(embedding ** 2) / 2`), sums the gradients of equal ids, and moves
 each distinct row by one step of Adam.
@@ -49,8 +51,18 @@ class Settings:
     fields: int = 26
 
 
-class Contender(Protocol):
-    """One that is measured."""
+class Reader(Protocol):
+    """What every module's `make` returns at least."""
+
+    def figures(self) -> dict[str, float]:
+        """Figures about its state."""
+
+    def close(self) -> None:
+        """Closes its files."""
+
+
+class Contender(Reader, Protocol):
+    """One that trains."""
 
     def prefill(self, first: int, last: int) -> None:
         """Gives the ranks in [first, last) rows."""
@@ -63,12 +75,6 @@ class Contender(Protocol):
 
     def settle(self) -> None:
         """Ends work in the background, so that it does not run on the next contender's time."""
-
-    def figures(self) -> dict[str, float]:
-        """Figures about its state."""
-
-    def close(self) -> None:
-        """Closes its files."""
 
 
 def numbers(stats: dict[str, Any]) -> dict[str, float]:

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from benchmarks.contenders import LEARNING_RATE, Settings
+from benchmarks.contenders.memory import FixedVocabulary
 
 
-class KerasEmbedding:
+class KerasEmbedding(FixedVocabulary):
     """A stock layer and a stock optimizer."""
 
     def __init__(self, settings: Settings) -> None:
@@ -21,29 +18,7 @@ class KerasEmbedding:
         self._layer.build((None,))
         self._optimizer = keras.optimizers.Adam(LEARNING_RATE)
         self._optimizer.build(self._layer.trainable_variables)
-        self._step = tf.function(self._take_step, input_signature=[tf.TensorSpec([None], tf.int64)])
-
-    def prefill(self, first: int, last: int) -> None:
-        """Nothing: the vocabulary is there from the start."""
-
-    def prepare(self, batches: NDArray[np.int64]) -> Any:
-        """Tensors of ranks."""
-        return [tf.constant(batch) for batch in batches]
-
-    def run(self, prepared: Any) -> None:
-        """Takes the steps."""
-        for ids in prepared:
-            self._step(ids)
-
-    def settle(self) -> None:
-        """Nothing runs in the background."""
-
-    def figures(self) -> dict[str, float]:
-        """None."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing to close."""
+        super().__init__()
 
     def _take_step(self, ids: tf.Tensor) -> None:
         with tf.GradientTape() as tape:

@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numpy.typing import NDArray
-
 from benchmarks.contenders import Settings
 from benchmarks.contenders.plain_rocksdb import load_module
 
@@ -23,21 +19,6 @@ class PlainIterator:
             raise ValueError(f"`name` must be 'iterate'. Received: name={name!r}")
         num_rows: int = self._rows.iterate()
         return num_rows
-
-    def prefill(self, first: int, last: int) -> None:
-        """Never: it only reads."""
-        raise NotImplementedError
-
-    def prepare(self, batches: NDArray[Any]) -> Any:
-        """Never: it only reads."""
-        raise NotImplementedError
-
-    def run(self, prepared: Any) -> None:
-        """Never: it only reads."""
-        raise NotImplementedError
-
-    def settle(self) -> None:
-        """Nothing runs in the background."""
 
     def figures(self) -> dict[str, float]:
         """None."""

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from benchmarks.contenders import LEARNING_RATE, Settings
+from benchmarks.contenders.memory import FixedVocabulary
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 
 
-class TfVariable:
+class TfVariable(FixedVocabulary):
     """Weights and both moments as resource variables `[rows, dim]`; a batch touches its own rows only."""
 
     def __init__(self, settings: Settings) -> None:
@@ -23,29 +20,7 @@ class TfVariable:
         self._first = tf.Variable(tf.zeros(shape))
         self._second = tf.Variable(tf.zeros(shape))
         self._num_steps = tf.Variable(0.0)
-        self._step = tf.function(self._take_step, input_signature=[tf.TensorSpec([None], tf.int64)])
-
-    def prefill(self, first: int, last: int) -> None:
-        """Nothing: the vocabulary is there from the start."""
-
-    def prepare(self, batches: NDArray[np.int64]) -> Any:
-        """Tensors of ranks."""
-        return [tf.constant(batch) for batch in batches]
-
-    def run(self, prepared: Any) -> None:
-        """Takes the steps."""
-        for ids in prepared:
-            self._step(ids)
-
-    def settle(self) -> None:
-        """Nothing runs in the background."""
-
-    def figures(self) -> dict[str, float]:
-        """None."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing to close."""
+        super().__init__()
 
     def _take_step(self, ids: tf.Tensor) -> tf.Tensor:
         keys, places = tf.unique(ids)

@@ -6,22 +6,17 @@ Lazy Adam written by hand on `lookup` and `upsert` of three tables: weights and 
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import tensorflow as tf
 import tf_keras
-from numpy.typing import NDArray
 from tensorflow_recommenders_addons import dynamic_embedding as de
 
 from benchmarks.contenders import LEARNING_RATE, Settings
-from benchmarks.ids import scatter
+from benchmarks.contenders.memory import GrowingTable
 
-PREFILL_BATCH = 1 << 16
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 
 
-class Tfra:
+class Tfra(GrowingTable):
     """Three tables."""
 
     def __init__(self, settings: Settings) -> None:
@@ -31,31 +26,11 @@ class Tfra:
             for name, initializer in (("weights", uniform), ("first", 0.0), ("second", 0.0))
         )
         self._num_steps = tf.Variable(0.0)
-        self._step = tf.function(self._take_step, input_signature=[tf.TensorSpec([None], tf.int64)])
-
-    def prefill(self, first: int, last: int) -> None:
-        """Trains on every rank once."""
-        for begin in range(first, last, PREFILL_BATCH):
-            self._step(tf.constant(scatter(np.arange(begin, min(begin + PREFILL_BATCH, last)))))
-
-    def prepare(self, batches: NDArray[np.int64]) -> Any:
-        """Tensors of keys."""
-        return [tf.constant(scatter(batch)) for batch in batches]
-
-    def run(self, prepared: Any) -> None:
-        """Takes the steps."""
-        for ids in prepared:
-            self._step(ids)
-
-    def settle(self) -> None:
-        """Nothing runs in the background."""
+        super().__init__()
 
     def figures(self) -> dict[str, float]:
         """Rows in the table."""
         return {"rows": float(self._weights.size())}
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def _take_step(self, ids: tf.Tensor) -> tf.Tensor:
         keys, places = tf.unique(ids)
