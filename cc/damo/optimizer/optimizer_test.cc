@@ -11,7 +11,6 @@
 
 #include "damo/base/float_environment.h"
 #include "damo/optimizer/integer_power.h"
-#include "damo/optimizer/optimizer_factory.h"
 #include "damo/optimizer/test_optimizers.h"
 
 namespace damo {

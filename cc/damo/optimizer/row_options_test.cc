@@ -7,10 +7,8 @@
 #include <limits>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "damo/optimizer/optimizer_factory.h"
 #include "damo/optimizer/test_optimizers.h"
 
 namespace damo {

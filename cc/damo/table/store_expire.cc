@@ -14,8 +14,9 @@
 namespace damo {
 namespace {
 
-// Rows removed at once. Apply calls wait while these are looked at again.
-constexpr size_t kRowsPerEdit = 8192;
+// Rows removed at once. Apply calls wait while these are looked at again: some 10 ms where they lie side by
+// side. Each time, what they have changed is flushed first; so not much fewer.
+constexpr size_t kRowsPerEdit = 32768;
 // Rows looked at between two calls of `progress`.
 constexpr int64_t kRowsPerReport = 65536;
 
@@ -62,6 +63,28 @@ class ExpiredRowScan {
   int64_t num_scanned_ = 0;
   std::vector<uint64_t> keys_;  // whose rows are expired
 };
+
+// Visits those rows of `keys`, in ascending order, that are there: several times as fast as a lookup of each
+// where they lie side by side, and no slower where they do not.
+Status VisitRows(const Storage& storage, uint8_t group, const std::vector<uint64_t>& keys,
+                 const ScanVisitor& visit) {
+  constexpr int kStepsBeforeSeek = 16;
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StorageSnapshot> rows, storage.NewSnapshot());
+  std::unique_ptr<RowCursor> cursor;
+  for (const uint64_t key : keys) {
+    bool found = cursor != nullptr && cursor->key() >= key;
+    for (int i = 0; !found && cursor != nullptr && i < kStepsBeforeSeek; ++i) {
+      if (!cursor->Next()) return cursor->status();
+      found = cursor->key() >= key;
+    }
+    if (!found) {
+      cursor = rows->NewCursorFrom(group, key);
+      if (!cursor->Next()) return cursor->status();
+    }
+    if (cursor->key() == key) DAMO_RETURN_IF_ERROR(visit(key, cursor->row()));
+  }
+  return Status();
+}
 
 }  // namespace
 
@@ -118,15 +141,13 @@ StatusOr<int64_t> Store::RemoveExpired(EmbeddingTable& table, const std::vector<
     const int64_t now_millis = NowMillis();
     edit.keys.emplace();
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, edit.storage.NewSortedBatch());
-    DAMO_RETURN_IF_ERROR(
-        edit.storage.MultiGet(group, keys, [&](size_t i, std::optional<std::string_view> row) -> Status {
-          if (!row) return Status();  // a compaction was quicker
-          DAMO_ASSIGN_OR_RETURN(const RowHeader header,
-                                DecodeRowHeader(*row, recipe->layout, group, keys[i]));
-          if (!recipe->lifetime.Expired(header.update_time, now_millis)) return Status();
-          edit.keys->push_back(keys[i]);
-          return batch->DeleteRow(group, keys[i]);
-        }));
+    const auto look_again = [&](uint64_t key, std::string_view row) -> Status {
+      DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe->layout, group, key));
+      if (!recipe->lifetime.Expired(header.update_time, now_millis)) return Status();
+      edit.keys->push_back(key);
+      return batch->DeleteRow(group, key);
+    };
+    DAMO_RETURN_IF_ERROR(VisitRows(edit.storage, group, keys, look_again));
     if (edit.keys->empty()) return Status();
     num_removed = static_cast<int64_t>(edit.keys->size());
     edit.state.num_rows -= num_removed;

@@ -3,6 +3,7 @@
 // Time to live, from a store's options to RocksDB's files; and the clock of events.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -219,41 +220,62 @@ TEST_P(StoreExpireTest, ExpireRemovesExpiredRowsAndCountsThem) {
   EXPECT_EQ(Size(1), 101);
 }
 
+// Rows that one step of Expire() removes at most.
+constexpr int64_t kRowsPerPart = 32768;
+
+TEST_P(StoreExpireTest, ExpireFindsRowsThatLieFarApart) {
+  Open(Options(10));
+  EmbeddingTable& table = Add(Config(1));
+  Apply(table, OnesFor(KeyRange(0, 2'000)));
+  clock_.AdvanceMillis(9'999);
+  std::vector<uint64_t> spared;  // between those that expire: runs of 1, 2, 3, ... rows
+  std::vector<uint64_t> expired;
+  for (uint64_t key = 0, run = 1; key < 2'000; key += ++run) {
+    expired.push_back(key);
+    for (uint64_t i = key + 1; i < std::min<uint64_t>(key + 1 + run, 2'000); ++i) spared.push_back(i);
+  }
+  Apply(table, OnesFor(spared));
+  clock_.AdvanceMillis(1);
+  EXPECT_EQ(Expire(), static_cast<int64_t>(expired.size()));
+  for (const uint64_t key : expired) EXPECT_FALSE((*table.GetRow(key)).has_value()) << key;
+  EXPECT_EQ(Size(1), static_cast<int64_t>(spared.size()));
+}
+
 TEST_P(StoreExpireTest, ExpireSparesRowsThatAreUpdatedAfterTheyWereFound) {
   Open(Options(10));
   EmbeddingTable& table = Add(Config(1));
-  Apply(table, OnesFor(KeyRange(0, 10'000)));
+  Apply(table, OnesFor(KeyRange(0, 40'000)));
   clock_.AdvanceMillis(10'000);
   int64_t num_reports = 0;
   const auto update_one = [&](const Store::ExpireProgress& done) {
     // After the first part: of the second one, too, all rows have been expired when the pass began.
     if (num_reports++ == 0) {
-      EXPECT_EQ(done.rows_removed, 8192);
-      Apply(table, OnesFor({0, 9'999}));
+      EXPECT_EQ(done.rows_removed, kRowsPerPart);
+      Apply(table, OnesFor({0, 39'999}));
     }
     return Status();
   };
   const StatusOr<int64_t> num_removed = store_->Expire(update_one);
   ASSERT_OK(num_removed.status());
-  EXPECT_EQ(*num_removed, 9'999);
+  EXPECT_EQ(*num_removed, 39'999);
   EXPECT_EQ(Size(1), 2);
 }
 
 TEST_P(StoreExpireTest, ExpireReportsAndEndsWhenToldSo) {
   Open(Options(10));
   EmbeddingTable& table = Add(Config(1));
-  for (uint64_t first = 0; first < 20'000; first += 5'000) Apply(table, OnesFor(KeyRange(first, 5'000)));
+  for (uint64_t first = 0; first < 80'000; first += 20'000) Apply(table, OnesFor(KeyRange(first, 20'000)));
   clock_.AdvanceMillis(10'000);
   int64_t num_reports = 0;
   const auto stop_at_second = [&](const Store::ExpireProgress& done) {
-    EXPECT_EQ(done.rows_removed, 8192 * ++num_reports);
+    EXPECT_EQ(done.rows_removed, kRowsPerPart * ++num_reports);
     EXPECT_EQ(done.rows_scanned, done.rows_removed);
     return num_reports == 2 ? FailedPrecondition("enough") : Status();
   };
   EXPECT_TRUE(FailsWith(store_->Expire(stop_at_second).status(), StatusCode::kFailedPrecondition,
                         "remove expired rows of store '" + path_ + "': enough"));
-  EXPECT_EQ(NumStored(1), 20'000 - 2 * 8192);
-  EXPECT_EQ(Expire(), 20'000 - 2 * 8192);
+  EXPECT_EQ(NumStored(1), 80'000 - 2 * kRowsPerPart);
+  EXPECT_EQ(Expire(), 80'000 - 2 * kRowsPerPart);
 }
 
 TEST_P(StoreExpireTest, ReadOnlyStoreDoesNotExpireAndReadsAsItsOwnTimeToLiveSays) {
