@@ -49,7 +49,11 @@ def check_positive(name: str, value: Any) -> None:
 
 def check_mode(mode: Any) -> Literal["merge", "replace"]:
     """`mode`, if it is one of the two words it may be."""
-    return cast(Literal["merge", "replace"], _check_word("mode", mode, "merge", "replace"))
+    if not isinstance(mode, str):
+        raise TypeError(f"`mode` must be 'merge' or 'replace'. Received: mode={mode!r} of {type(mode)}")
+    if mode not in ("merge", "replace"):
+        raise ValueError(f"`mode` must be 'merge' or 'replace'. Received: mode={mode!r}")
+    return cast(Literal["merge", "replace"], mode)
 
 
 def check_expire_days(expire_days: Any) -> float | None:
@@ -85,7 +89,9 @@ def check_padding_key(padding_key: Any) -> int | None:
 
 def check_missing(missing: Any) -> Literal["initial", "zeros"]:
     """`missing`, if it is one of the two words it may be."""
-    return cast(Literal["initial", "zeros"], _check_word("missing", missing, "initial", "zeros"))
+    if not isinstance(missing, str) or missing not in ("initial", "zeros"):
+        raise ValueError(f"`missing` must be 'initial' or 'zeros'. Received: missing={missing!r}")
+    return cast(Literal["initial", "zeros"], missing)
 
 
 def check_group_ttl(ttl_seconds: Any) -> int | Literal["never"] | None:
@@ -99,14 +105,6 @@ def check_group_ttl(ttl_seconds: Any) -> int | Literal["never"] | None:
         return "never"
     check_int("ttl_seconds", ttl_seconds, 1, 1 << 63, optional=True)
     return None if ttl_seconds is None else int(ttl_seconds)
-
-
-def _check_word(name: str, value: Any, one: str, other: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"`{name}` must be {one!r} or {other!r}. Received: {name}={value!r} of {type(value)}")
-    if value not in (one, other):
-        raise ValueError(f"`{name}` must be {one!r} or {other!r}. Received: {name}={value!r}")
-    return value
 
 
 def check_path(name: str, path: Any) -> str:
