@@ -53,6 +53,15 @@ def store(tmp_path: Path) -> "Iterator[damo_tf.Store]":
 
 
 @pytest.fixture
+def sgd_store(store: "damo_tf.Store") -> "damo_tf.Store":
+    """A new store with group 0 of `small_groups.add_sgd`."""
+    from small_groups import add_sgd
+
+    add_sgd(store)
+    return store
+
+
+@pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., str]:
     """Runs a program in a process of its own, which must succeed, and returns what it printed."""
 
