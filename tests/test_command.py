@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -520,9 +521,10 @@ def test_ctrl_c_ends_a_call_of_the_engine_that_looks_for_no_signals():
     assert errors.splitlines()[-1] == b"damo-tf: interrupted"
 
 
-def test_on_a_terminal_there_are_tables_and_a_bar(path):
+def on_a_terminal(*arguments: object) -> str:
+    """What a command that succeeds prints on a terminal."""
     terminal, device = pty.openpty()
-    with start("info", path, stdout=device, stderr=device, stdin=subprocess.DEVNULL) as process:
+    with start(*arguments, stdout=device, stderr=device, stdin=subprocess.DEVNULL) as process:
         os.close(device)
         printed = b""
         with suppress(OSError):  # EIO: the other end is closed
@@ -531,8 +533,22 @@ def test_on_a_terminal_there_are_tables_and_a_bar(path):
     os.close(terminal)
 
     assert process.returncode == 0
-    assert "┏" in printed.decode() and "reading rows" in printed.decode()
-    assert printed.rindex(b"\x1b[?25h") > printed.rindex(b"\x1b[?25l")  # the cursor is there again
+    return printed.decode()
+
+
+def test_on_a_terminal_there_are_tables_and_a_bar(path):
+    printed = on_a_terminal("info", path)
+
+    assert "┏" in printed
+    assert re.search(r"reading rows .* 7 ", printed)
+    assert printed.rindex("\x1b[?25h") > printed.rindex("\x1b[?25l")  # the cursor is there again
+
+
+def test_a_bar_shows_no_number_where_nobody_counts(path, tmp_path):
+    printed = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal("dump", path, tmp_path / "rows.dump"))
+
+    bar = next(line for line in re.split(r"[\r\n]+", printed) if line.startswith("writing rows"))
+    assert re.fullmatch(r"writing rows [━╺╸ ]+ \d+:\d\d:\d\d\s*", bar), bar
 
 
 def test_no_command_imports_tensorflow(path, run_python: Callable[..., str]):

@@ -62,8 +62,14 @@ class Output:
                 _print_table(part)
 
     @contextmanager
-    def progress(self, what: str, total: int | None = None) -> Iterator[Advance]:
-        """A bar on stderr while the block runs, if that is a terminal; call what it yields now and then."""
+    def progress(self, what: str, total: int | None = None, *, shows_count: bool = True) -> Iterator[Advance]:
+        """A bar on stderr while the block runs, if that is a terminal; call what it yields now and then.
+
+        Args:
+            what: is going on.
+            total: how much there is to do, where it is known by now.
+            shows_count: whether to show how much is done; `False` where nobody can tell.
+        """
         if self._as_json or not sys.stderr.isatty():
             yield _ignore
             return
@@ -71,8 +77,10 @@ class Output:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}"))
-        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+        if shows_count:
+            columns.insert(2, TextColumn("{task.completed:,.0f}"))
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=total)
 
             def advance(done: int, total: int | None = None) -> None:
@@ -99,7 +107,7 @@ class Output:
 
         worker = threading.Thread(target=work, daemon=True)
         try:
-            with self.progress(what):
+            with self.progress(what, shows_count=False):
                 worker.start()
                 worker.join()
         except KeyboardInterrupt:
