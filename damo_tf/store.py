@@ -196,7 +196,8 @@ class Store:
                 the first.
             filter_capacity: integer in [1, 2**32]: keys without a row that the filter, which counts
                 occurrences, is made for; see `docs/admission.md`. It is fixed when the group first has a
-                `min_count`. `None`: as it stands, else 2**20, less in a `memory_budget` below 93 MiB.
+                `min_count`. `None`: as it stands, else 2**20, less in a `memory_budget` below 93 MiB; for a
+                stream name more, see `damo_tf.Embedding`.
             filter_fpr: number in [1e-9, 0.5]: the share of keys that the filter takes for seen by mistake
                 once it has counted `filter_capacity` keys; fixed as well. `None`: as it stands, else 1e-3.
 

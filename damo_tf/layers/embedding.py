@@ -79,7 +79,9 @@ class Embedding(keras.layers.Layer):
         filter_capacity: integer in [1, 2**32]: how many ids without a row the filter that counts occurrences
             is made for, at some 7 bytes each. Beyond, more and more ids get a row too early; `filter_fill` in
             `store.stats()` tells. Fixed when the group first has a `min_count`. Default `None`: as it stands,
-            else 2**20, less in a `memory_budget` below 93 MiB.
+            else 2**20, less in a `memory_budget` below 93 MiB, which fits into any store. For a stream
+            name how many distinct ids stay below `min_count`: 2**28, say, which takes 1.9 GB, in a
+            `memory_budget` of 5.2 GB or more.
         filter_fpr: number in [1e-9, 0.5]: the share of ids that get a row too early once the filter has
             counted `filter_capacity` ids. Fixed as well. Default `None`: as it stands, else 1e-3.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`. Rows are float32 whatever `dtype`
