@@ -20,12 +20,14 @@ class Recipe:
     """What weights and rows were made for; a model with any other value cannot go on from them.
 
     Attributes:
+        model: name of its module.
         fields: names of the fields of an example.
         dim: width of the feature vectors.
         hidden: units of each hidden layer.
         seed: of the initial values, and of the split: another would validate on what was learned.
     """
 
+    model: str
     fields: list[str]
     dim: int
     hidden: list[int]
@@ -78,6 +80,8 @@ class RunDirectory:
             raise self._error(f"{error.strerror}: {error.filename}") from error
 
     def _check(self, wanted: dict[str, Any], found: Any) -> None:
+        if isinstance(found, dict):
+            found = {"model": "deepfm", **found}  # there was no other model once, and no entry
         if not isinstance(found, dict) or found.keys() != wanted.keys():
             raise self._error(f"damaged: recipe.json must have the entries {', '.join(wanted)}")
         for name, value in wanted.items():

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Examples as tf.data batches: ids int64 `[batch, slots]`, labels float32 `[batch, 1]`.
 
-An int64 id has the bits of the uint64 id.
+An int64 id has the bits of the uint64 id. Where examples have numbers, a dict of "ids" and "numbers", float32
+`[batch, numbers]`, stands for the ids.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,19 +33,22 @@ def shuffled(examples: Examples, batch_size: int, epochs: range, seed: int) -> t
     The order within an epoch depends on `seed` and the epoch's number only. So a training that was
     stopped and goes on sees the batches that it would have seen.
     """
-    ids, labels = _tensors(examples)
+    tensors = _tensors(examples)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(examples))
         order = tf.random.experimental.stateless_shuffle(rows, seed=[seed, epoch])
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
-    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.gather(ids, rows), tf.gather(labels, rows)
+    def gather(rows: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), tensors)
 
     batches = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch)
     return batches.map(gather).prefetch(tf.data.AUTOTUNE)
 
 
-def _tensors(examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.constant(examples.ids.view(np.int64)), tf.constant(examples.labels[:, np.newaxis])
+def _tensors(examples: Examples) -> tuple[Any, tf.Tensor]:
+    inputs: Any = tf.constant(examples.ids.view(np.int64))
+    if examples.numbers is not None:
+        inputs = {"ids": inputs, "numbers": tf.constant(examples.numbers)}
+    return inputs, tf.constant(examples.labels[:, np.newaxis])

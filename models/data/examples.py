@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +32,13 @@ class Examples:
         fields: the fields, in the order of their slots.
         ids: uint64 `[examples, slots of all fields]`, feature hashes; `PADDING` in unused slots.
         labels: float32 `[examples]`, 0 or 1.
+        numbers: float32 `[examples, numbers]`, quantities; `None` where all features are categorical.
     """
 
     fields: tuple[Field, ...]
     ids: NDArray[np.uint64]
     labels: NDArray[np.float32]
+    numbers: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,5 +67,37 @@ class Examples:
             chosen[rows[: max(1, round(len(rows) * validation))]] = True
         return self._where(~chosen), self._where(chosen)
 
+    def split_latest(self, field: str, *, validation: float) -> tuple[Examples, Examples]:
+        """Splits off the last examples of each value of `field`, which has one slot.
+
+        Args:
+            field: its name, such as "user".
+            validation: share of a value's examples in the validation part, rounded, in (0, 1).
+
+        Raises:
+            DataError: no value has enough examples for one to be split off.
+        """
+        values = self.ids[:, field_slots(self.fields)[field].start]
+        _, value_of, counts = np.unique(values, return_inverse=True, return_counts=True)
+        order = np.argsort(value_of, kind="stable")
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        rank = np.empty(len(self), dtype=np.int64)  # of an example among those of its value
+        rank[order] = np.arange(len(self)) - np.repeat(first, counts)
+        kept = counts - np.round(counts * validation).astype(np.int64)
+        chosen = rank >= kept[value_of]
+        if not chosen.any():
+            raise DataError(
+                f"the data must hold {round(0.5 / validation) + 1} examples or more of a {field}. "
+                f"Found: at most {counts.max(initial=0)}"
+            )
+        return self._where(~chosen), self._where(chosen)
+
     def _where(self, mask: NDArray[np.bool_]) -> Examples:
-        return Examples(self.fields, self.ids[mask], self.labels[mask])
+        numbers = None if self.numbers is None else self.numbers[mask]
+        return Examples(self.fields, self.ids[mask], self.labels[mask], numbers)
+
+
+def field_slots(fields: Sequence[Field]) -> dict[str, range]:
+    """The slots of each field, by its name."""
+    ends = itertools.accumulate(field.slots for field in fields)
+    return {field.name: range(end - field.slots, end) for field, end in zip(fields, ends, strict=True)}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The readers of models.data, the feature hash, the split and the batches."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,19 @@ def test_empty_file_is_refused(tmp_path):
         data.read(tmp_path / "log.tsv")
 
 
+def test_criteo_integers_can_be_numbers(tmp_path):
+    integers = (b"5", b"-2", b"", *[b"0"] * 10)
+    path = tmp_path / "log.tsv"
+    path.write_bytes(criteo_line(b"1", integers, [b"a"] * 26) + criteo_line())
+
+    read = data.read(path, numeric=True)
+
+    assert [field.name for field in read.fields] == list(criteo.CATEGORIES)
+    assert read.ids[0].tolist() == [feature_hash(name, b"a") for name in criteo.CATEGORIES]
+    np.testing.assert_allclose(read.numbers, [[np.log(6), *[0] * 12], [0] * 13], rtol=1e-6)
+    assert data.read(path).numbers is None
+
+
 # ---- MovieLens ----
 
 
@@ -164,6 +178,7 @@ def test_bad_rating_is_named(movielens_folder, line, problem):
     [
         ("u.user", b"1|24|M", "must have 5 columns separated by '|'. Found: 3"),
         ("u.item", b"1|A Film", "must have 24 columns separated by '|'. Found: 2"),
+        ("u.user", b"1|old|M|other|85711", "age must be an integer. Found: 'old'"),
         (
             "u.item",
             item_line(b"1").replace(b"0\n", b"yes"),
@@ -188,6 +203,47 @@ def test_missing_movielens_file_is_named(movielens_folder, file):
         data.read(movielens_folder)
 
 
+def test_movielens_age_and_hour_can_be_numbers(movielens_folder):
+    read = data.read(movielens_folder, numeric=True)
+
+    names = ["user", "gender", "occupation", "zip", "item", "genre"]
+    assert [field.name for field in read.fields] == names
+    assert read.ids[1, :5].tolist() == [*map(feature_hash, names, [b"2", b"F", b"other", b"94043", b"11"])]
+    np.testing.assert_allclose(read.numbers, [[0.24, 15 / 24], [0.53, 1 / 24]], rtol=1e-6)
+    assert data.read(movielens_folder).numbers is None
+
+
+def test_history_is_what_the_user_had_liked_before(movielens_folder):
+    ratings = [(1, 10, 5, 30), (1, 11, 5, 10), (2, 10, 5, 15), (1, 10, 3, 20), (1, 11, 4, 40)]
+    lines = ["\t".join(map(str, rating)) + "\n" for rating in ratings]
+    (movielens_folder / "u.data").write_text("".join(lines))
+
+    read = movielens.read_in_time(movielens_folder, history=2)
+
+    first, second = (feature_hash("item", item) for item in (b"10", b"11"))
+    histories = read.ids[:, data.field_slots(read.fields)["history"]].tolist()
+    assert read.labels.tolist() == [1, 1, 0, 1, 1]  # seconds 10, 15, 20, 30, 40
+    assert histories == [[0, 0], [0, 0], [second, 0], [second, 0], [second, first]]
+    liked = movielens.read_in_time(movielens_folder, liked_only=True)
+    assert len(liked) == 4 and "history" not in data.field_slots(liked.fields)
+    np.testing.assert_array_equal(liked.ids[:, :6], read.ids[[0, 1, 3, 4], :6])
+
+
+def test_history_holds_the_latest(movielens_folder):
+    lines = [f"1\t{item}\t5\t{second}\n" for second, item in enumerate((10, 11, 11, 10))]
+    (movielens_folder / "u.data").write_text("".join(lines))
+
+    read = movielens.read_in_time(movielens_folder, history=2)
+
+    item = feature_hash("item", b"11")
+    assert read.ids[-1, data.field_slots(read.fields)["history"]].tolist() == [item, item]
+
+
+def test_time_needs_a_folder(tmp_path):
+    with pytest.raises(DataError, match=r"log\.tsv: must be a MovieLens-100K folder"):
+        movielens.read_in_time(tmp_path / "log.tsv")
+
+
 # ---- Made-up log ----
 
 
@@ -202,6 +258,24 @@ def test_made_up_log_is_a_criteo_log_and_the_same_for_the_same_seed(tmp_path):
     read = data.read(paths[0])
     assert len(read) == 500
     assert 0.15 < read.labels.mean() < 0.4
+
+
+def test_made_up_ratings_are_a_movielens_folder_and_the_same_for_the_same_seed(tmp_path):
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        folder.mkdir()
+        synthetic.write_ratings(folder, rows=4000, seed=seed)
+
+    first, again, other = ((folder / "u.data").read_bytes() for folder in folders)
+    assert first == again
+    assert first != other
+    read = data.read(folders[0])
+    assert len(read) == 4000
+    assert 0.25 < read.labels.mean() < 0.75
+    slots = data.field_slots(read.fields)
+    pairs = read.ids[:, [slots["user"].start, slots["item"].start]]
+    assert len(np.unique(pairs, axis=0)) == len(pairs)
+    assert len(np.unique(pairs[:, 0])) == 100
 
 
 # ---- Split ----
@@ -240,6 +314,40 @@ def test_split_of_few_examples_has_both_labels_in_both_parts():
 def test_split_needs_two_examples_of_each_label(labels, problem):
     with pytest.raises(DataError, match=problem):
         examples(labels).split(validation=0.1, seed=0)
+
+
+def of_users(users) -> data.Examples:
+    """Examples of fields "user" and "number", which counts from 0."""
+    ids = np.stack([users, np.arange(len(users))], axis=1).astype(np.uint64)
+    return data.Examples((data.Field("user"), data.Field("number")), ids, np.ones(len(users), np.float32))
+
+
+def test_latest_split_takes_the_last_examples_of_each_user():
+    users = [7, 8, 7, 7, 8, 7, 9, 7, 8, 8]
+
+    training, validation = of_users(users).split_latest("user", validation=0.25)
+
+    assert validation.ids.tolist() == [[7, 7], [8, 9]]  # a quarter of 5, of 4, of 1
+    assert sorted([*training.ids[:, 1].tolist(), 7, 9]) == list(range(10))
+
+
+def test_latest_split_needs_a_user_with_enough_examples():
+    with pytest.raises(DataError, match=r"must hold 6 examples or more of a user\. Found: at most 2"):
+        of_users([1, 2, 3, 1]).split_latest("user", validation=0.1)
+
+
+def test_split_keeps_numbers_with_their_examples():
+    whole = examples([0, 1] * 20)
+    whole = dataclasses.replace(whole, numbers=whole.ids.astype(np.float32))
+
+    for part in whole.split(validation=0.2, seed=0):
+        np.testing.assert_array_equal(part.numbers, part.ids)
+
+
+def test_slots_of_fields_follow_one_another():
+    fields = [data.Field("a"), data.Field("b", 3), data.Field("c")]
+
+    assert data.field_slots(fields) == {"a": range(0, 1), "b": range(1, 4), "c": range(4, 5)}
 
 
 # ---- Batches ----
@@ -282,3 +390,14 @@ def test_batches_keep_ids_with_their_labels_and_all_64_bits():
             assert labels.shape == (len(ids), 1)
             seen |= dict(zip(ids.view(np.uint64)[:, 0].tolist(), labels[:, 0], strict=True))
         assert seen == {2**64 - 1: 1.0, 1: 0.0, 2**63: 1.0}
+
+
+def test_batches_of_examples_with_numbers_are_dicts():
+    whole = examples([0, 1, 0])
+    whole = dataclasses.replace(whole, numbers=whole.ids.astype(np.float32) / 2)
+
+    for dataset in (batches.in_order(whole, 2), batches.shuffled(whole, 2, range(1), seed=0)):
+        seen = [(inputs["ids"], inputs["numbers"]) for inputs, _ in dataset.as_numpy_iterator()]
+        ids, numbers = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        assert sorted(ids[:, 0]) == [1, 2, 3]
+        np.testing.assert_array_equal(numbers, ids / 2)

@@ -41,7 +41,7 @@ def command(*arguments: object) -> subprocess.Popen:
 
 
 def main(*arguments: object) -> int:
-    return deepfm.main([str(argument) for argument in arguments])
+    return deepfm.PROGRAM.main([str(argument) for argument in arguments])
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
@@ -282,7 +282,7 @@ def damage_rows(store: Path) -> None:
     ("damage", "message"),
     [
         (damage_recipe, "store {}: damaged: recipe.json is no JSON: "),
-        (damage_recipe_entries, "store {}: damaged: recipe.json must have the entries fields, dim"),
+        (damage_recipe_entries, "store {}: damaged: recipe.json must have the entries model, fields, dim"),
         (remove_rows, "open store '{}': "),
         (remove_checkpoint_state, "{}/dense: damaged: it has no readable checkpoint"),
         (truncate_checkpoint, "{0}/dense: cannot restore {0}/dense/ckpt-1: "),
