@@ -6,6 +6,7 @@
 #   PYTHON=python3.12   the interpreter for .venv (3.11 or newer; read when .venv is made)
 #   JOBS=2              parallel compilations and tests; default: all cores
 #   DATA=... STORE=...  data and store of the demo
+#   MODEL=din           its model: a module of models/ (models/README.md)
 #   ARGS='--epochs 1'   any other option of demo, test-py, bench and bench-peers
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,6 +16,7 @@ SHELL := bash
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 PEERS_PYTHON ?= $(PYTHON)
+MODEL ?= deepfm
 DATA ?=
 STORE ?=
 ARGS ?=
@@ -51,10 +53,10 @@ say = @printf '\n==> %s\n' $(1)
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: $(INSTALLED)  ## Train DeepFM; DATA=path STORE=folder ARGS='--epochs 1'
-	$(call say,"Training models/deepfm.py $(if $(STORE),in the store $(STORE),in a fresh store in $(DEMO_STORE))")
+demo: $(INSTALLED)  ## Train DeepFM, or MODEL=name; DATA=path STORE=folder ARGS='--epochs 1'
+	$(call say,"Training models/$(MODEL).py $(if $(STORE),in the store $(STORE),in a fresh store in $(DEMO_STORE))")
 	@$(if $(STORE),,rm -rf $(DEMO_STORE))
-	@TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} $(BIN)/python -m models.deepfm \
+	@TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} $(BIN)/python -m models.$(MODEL) \
 	  $(if $(DATA),--data '$(DATA)') --store '$(or $(STORE),$(DEMO_STORE))' $(ARGS)
 
 test: test-cc test-py  ## Run the C++ unit tests and pytest
