@@ -35,7 +35,7 @@ def file_aside(path: str) -> Iterator[str]:
             os.replace(partial, path)
     finally:
         os.close(descriptor)
-    _sync_directory(os.path.dirname(path))
+    sync(os.path.dirname(path))
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def directory_aside(path: str) -> Iterator[str]:
             os.rename(unfinished, path)
     finally:
         os.close(descriptor)
-    _sync_directory(os.path.dirname(path))
+    sync(os.path.dirname(path))
 
 
 def is_being_written(directory: str | os.PathLike[str]) -> bool:
@@ -110,8 +110,9 @@ def _remove_content(directory: str) -> None:
             os.unlink(entry.path)
 
 
-def _sync_directory(directory: str) -> None:
-    descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: str | os.PathLike[str]) -> None:
+    """Returns when a file, or the names in a directory, survive loss of power."""
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -23,6 +23,7 @@ from damo_tf._arguments import (
 )
 from damo_tf._ids import as_keys, as_one_vector, check_ids
 from damo_tf._learning_rate import LearningRate, deserialize, serialize
+from damo_tf.layers.substitution import current_substitute
 from damo_tf.store import Store
 from damo_tf.table import Table, get_table
 
@@ -217,6 +218,8 @@ class Embedding(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Looks up the rows of `inputs`; see the class."""
+        if (substitute := current_substitute()) is not None:
+            return substitute(self, inputs)
         trains = self.trainable and training is not False and self._frozen_depth == 0
         keys = [as_keys(ids) for ids in tf.nest.flatten(inputs)]
         if not keys:

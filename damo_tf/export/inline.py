@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""export_inline: a SavedModel for stock TensorFlow, with the rows inside."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from damo_tf._arguments import check_int
+from damo_tf._ids import as_keys
+from damo_tf.dump_file import DumpedGroup, read_dump
+from damo_tf.export.inline_tables import InlineTable
+from damo_tf.export.saved_model import published, traced, write
+from damo_tf.export.signature import ModelSignature, Tensors
+from damo_tf.layers import Embedding
+from damo_tf.layers.substitution import substituted_lookups
+from damo_tf.store import Store
+
+
+def export_inline(
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    *,
+    min_count: int = 0,
+    input_signature: Any = None,
+) -> None:
+    """Writes a SavedModel that has the rows inside: ids in, predictions out.
+
+    It needs nothing but TensorFlow: TensorFlow Serving, or `tf.saved_model.load` where damo_tf is not
+    installed. Its signature `serving_default` takes the model's inputs and gives its outputs, by name. What
+    an id reads as is what it reads as in the layer: its row, zeros if it is padding, else its initial value,
+    computed in the graph, or zeros with `missing="zeros"` or in a group with a `min_count`.
+
+    Each group that the model looks up is a static hash table, whose keys are a text file in `assets/`, and a
+    matrix, a variable. The rows of a store are those of one moment. They take the memory of the matrix, here
+    and where it is loaded. For tables that are too large for that: `export_dense`.
+
+    Example:
+
+    >>> damo_tf.export_inline(model, directory, min_count=2)
+    >>> served = tf.saved_model.load(directory).signatures["serving_default"]
+    >>> served(ids=tf.constant([[1, 2]]))["dense"].shape
+    TensorShape([1, 1])
+
+    Args:
+        model: a built Keras model with `damo_tf.Embedding` layers.
+        directory: path that does not exist, or is empty. It appears when all of it is written.
+        min_count: integer >= 0. Rows with fewer updates are left out; their ids read as those without a row.
+            Default 0: all rows.
+        input_signature: what a subclassed model is called with: a `tf.TensorSpec` with a name, or a dict or
+            list of them. Not needed for functional and sequential models. Default `None`.
+
+    Raises:
+        ValueError: an argument breaks its rule; the model has no `damo_tf.Embedding`, or something else in
+            it needs damo_tf.
+        TypeError: an argument is of the wrong type.
+        FileExistsError: there is something in `directory`.
+        OSError: `directory` cannot be written.
+    """
+    check_int("min_count", min_count, 0, 1 << 63)
+    signature = ModelSignature(model, input_signature)
+    with published(directory) as unfinished, tempfile.TemporaryDirectory(dir=unfinished.parent) as scratch:
+        tables = _InlineTables(Path(scratch), min_count)
+
+        def serve(tensors: Tensors) -> Tensors:
+            with substituted_lookups(tables.substitute):
+                return signature.call(tensors)
+
+        function = traced(serve, signature.specs)
+        tables.check_used(model)
+        write(unfinished, model, {"serving_default": function}, tables.all())
+
+
+class _InlineTables:
+    """The tables of the groups that a model turns out to look up, each made when it is first met."""
+
+    def __init__(self, folder: Path, min_count: int) -> None:
+        self._folder = folder
+        self._min_count = min_count
+        self._dumps: dict[str, dict[int, DumpedGroup]] = {}
+        self._tables: dict[tuple[str, int], InlineTable] = {}
+
+    def substitute(self, layer: Embedding, inputs: Any) -> Any:
+        """What the layer's call returns, looked up in a table of plain TensorFlow."""
+        with tf.init_scope():
+            table = self._table(layer.store, layer.group)
+        outputs = [
+            table.lookup(as_keys(ids), padding_key=layer.padding_key, missing=layer.missing)
+            for ids in tf.nest.flatten(inputs)
+        ]
+        return tf.nest.pack_sequence_as(inputs, [tf.cast(output, layer.compute_dtype) for output in outputs])
+
+    def check_used(self, model: keras.Model) -> None:
+        """Raises ValueError if no table has been asked for."""
+        if not self._tables:
+            raise ValueError(f"`model` must have a damo_tf.Embedding. Received: model '{model.name}' without")
+
+    def all(self) -> list[InlineTable]:
+        """The tables, in the order in which they were met."""
+        return list(self._tables.values())
+
+    def _table(self, store: Store, group: int) -> InlineTable:
+        key = (store.directory, group)
+        if key not in self._tables:
+            self._tables[key] = InlineTable(
+                self._rows(store)[group],
+                self._folder / f"keys_{len(self._tables)}_of_group_{group}.txt",
+                seed=store.options["seed"],
+                group=group,
+                config=store.storage.group_config(group),
+            )
+        return self._tables[key]
+
+    def _rows(self, store: Store) -> dict[int, DumpedGroup]:
+        """All rows of a store, as of when it was first met."""
+        if store.directory not in self._dumps:
+            dump = self._folder / f"{len(self._dumps)}.dump"
+            store.dump(dump, min_count=self._min_count)
+            self._dumps[store.directory] = read_dump(dump, verify=False)
+        return self._dumps[store.directory]
