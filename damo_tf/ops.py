@@ -130,9 +130,16 @@ def step(table: tf.Tensor) -> tf.Tensor:
     return _ops.damo_table_step(table)
 
 
-def table_handle(directory: str, group: int) -> tf.Tensor:
-    """A new handle, a resource scalar, to one group of a store."""
-    return _ops.damo_table_handle(directory, group=group)
+def table_handle(directory: str, group: int, *, saved: bool = False) -> tf.Tensor:
+    """A new handle, a resource scalar, to one group of a store.
+
+    Args:
+        directory: path of the store.
+        group: number of the group, which must exist.
+        saved: whether the op will be loaded with a SavedModel; the environment variable `DAMO_STORE`, if it
+            is set, is then the path.
+    """
+    return _ops.damo_table_handle(directory, group=group, saved=saved)
 
 
 def _rates_input(learning_rate: Any) -> list[Any]:

@@ -46,7 +46,9 @@ class Table(tf.saved_model.experimental.TrackableResource):
         return self._storage.closed
 
     def _create_resource(self) -> tf.Tensor:
-        return ops.table_handle(self._storage.directory, self._group)
+        # In a graph it is traced for a SavedModel, in whose process the store may lie elsewhere.
+        saved = not tf.executing_eagerly()
+        return ops.table_handle(self._storage.directory, self._group, saved=saved)
 
 
 def _set_handle_data(handle: tf.Tensor) -> None:

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // CPU kernels of the ops in table_ops.cc.
+#include <cstdlib>
+#include <string>
+
 #include "damo/base/build_id.h"
 #include "damo/table/store_registry.h"
 #include "ops/table_resource.h"
@@ -29,6 +32,13 @@ StatusOr<TableResource*> NewTableResource(const std::string& directory, int64_t 
   return new TableResource(std::move(store), std::move(table));
 }
 
+// Where a SavedModel that was made on the store in `directory` finds its store here.
+std::string StoreOfSavedModel(const std::string& directory) {
+  const char* const other =
+      std::getenv("DAMO_STORE");  // NOLINT(concurrency-mt-unsafe): nobody here writes it
+  return other == nullptr || *other == '\0' ? directory : other;
+}
+
 class TableHandleOp final : public OpKernel {
  public:
   explicit TableHandleOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
@@ -36,6 +46,7 @@ class TableHandleOp final : public OpKernel {
                 absl::FailedPreconditionError(StrCat("the ops were built with engine ", DAMO_BUILD_ID,
                                                      ", but engine ", CoreBuildId(), " is loaded")));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("group", &group_));
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("saved", &saved_));
   }
 
   void Compute(OpKernelContext* ctx) override {
@@ -45,7 +56,8 @@ class TableHandleOp final : public OpKernel {
         return absl::InvalidArgumentError(
             StrCat("`directory` must be a scalar. Received shape: ", directory.shape().DebugString()));
       }
-      StatusOr<TableResource*> resource = NewTableResource(directory.scalar<tstring>()(), group_);
+      const std::string path = directory.scalar<tstring>()();
+      StatusOr<TableResource*> resource = NewTableResource(saved_ ? StoreOfSavedModel(path) : path, group_);
       if (!resource.ok()) return ToAbslStatus(resource.status());
       const ResourceHandle handle = MakeTableHandle(*resource, ctx->device()->name());
       Tensor* output = nullptr;
@@ -57,6 +69,7 @@ class TableHandleOp final : public OpKernel {
 
  private:
   int64_t group_ = 0;
+  bool saved_ = false;
 };
 
 class TableSizeOp final : public OpKernel {

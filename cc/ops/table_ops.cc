@@ -13,6 +13,7 @@ REGISTER_OP("DamoTableHandle")
     .Input("directory: string")
     .Output("table: resource")
     .Attr("group: int >= 0")
+    .Attr("saved: bool = false")
     .SetIsStateful()
     .SetShapeFn([](InferenceContext* context) {
       tensorflow::shape_inference::ShapeHandle directory;
@@ -28,6 +29,8 @@ handle lives.
 directory: Scalar. Path of the store.
 table: Scalar. Handle to the group's table.
 group: Number of the group, 0 to 255. It must exist.
+saved: Whether the op comes out of a SavedModel. The environment variable DAMO_STORE, if it is set and not empty, is
+  then the path of the store in place of `directory`.
 )doc");
 
 REGISTER_OP("DamoTableSize")
