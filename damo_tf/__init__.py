@@ -8,7 +8,8 @@
 
 `Store` is a directory of rows, `Embedding` a Keras layer that looks them up and trains them; `optimizers`
 and `initializers` configure groups of rows; `data` reads rows ahead in input pipelines;
-`CheckpointManager` keeps a store's last checkpoints; `read_dump` reads what a store dumped, for serving, even
+`CheckpointManager` keeps a store's last checkpoints; `export_dense` and `export_inline` write models for
+serving with plain TensorFlow; `read_dump` reads what a store dumped, for serving, even
 where there is no TensorFlow.
 """
 
@@ -46,7 +47,10 @@ else:
     from damo_tf import _native  # noqa: F401 - first: checks what is installed  # isort: skip
     from damo_tf import data, initializers, optimizers
     from damo_tf.checkpoint_manager import CheckpointManager
+    from damo_tf.export import export_dense, export_inline, load_saved_model
     from damo_tf.layers import Embedding
+    from damo_tf.migration import convert_embeddings
+    from damo_tf.predictor import Predictor
     from damo_tf.store import Row, Store
 
 __version__ = "0.1.0"
@@ -55,11 +59,16 @@ __all__ = [
     "CheckpointManager",
     "DumpedGroup",
     "Embedding",
+    "Predictor",
     "Row",
     "Store",
     "__version__",
+    "convert_embeddings",
     "data",
+    "export_dense",
+    "export_inline",
     "initializers",
+    "load_saved_model",
     "optimizers",
     "read_dump",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plain_tensorflow import WITHOUT_DAMO_TF
 
 from damo_tf.command import command
 
@@ -63,6 +64,30 @@ def test_example_of_the_dump_format_reads_a_dump(store, tmp_path, run_python: Ca
     reading = in_folder(examples("docs/dump_format.md")[0], tmp_path)
 
     assert run_python(reading + "print(group, rows['key'].tolist())\n") == "7 [0, 1, 2, 3, 4]\n"
+
+
+def test_examples_of_serving_serve_without_damo_tf(tmp_path, run_python: Callable[..., str]):
+    training, inline, serve_inline, dense, serve_dense, *with_damo_tf = (
+        in_folder(example, tmp_path) for example in examples("docs/serving.md")
+    )
+    asked = "print(model.predict(np.array([[3, 99], [4, 100]]), verbose=0))\n"
+
+    printed = numbers_in(run_python("\n".join([training, inline, dense, asked, *with_damo_tf])))
+
+    assert len(printed) == 6
+    live = printed[:2]
+    assert printed[2:] == pytest.approx(2 * live, rel=1e-6)
+    for serving in (serve_inline, serve_dense):
+        served = numbers_in(run_python(WITHOUT_DAMO_TF + serving))
+        assert served == pytest.approx(live, rel=1e-6)  # a product of matrices may be summed in another order
+
+
+def test_examples_of_moving_in_run_one_after_another(tmp_path, run_python: Callable[..., str]):
+    run_python(in_folder("\n".join(examples("docs/migration.md")), tmp_path))
+
+
+def numbers_in(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+\.\d+", text)]
 
 
 #: Numbers that another build of RocksDB may have otherwise: bytes on disk, file numbers, checksums, offsets.
