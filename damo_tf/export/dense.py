@@ -13,7 +13,7 @@ import tensorflow as tf
 from damo_tf.export.saved_model import Function, published, traced, write
 from damo_tf.export.signature import ModelSignature, Tensors, UniqueNames
 from damo_tf.layers import Embedding
-from damo_tf.layers.substitution import substituted_lookups
+from damo_tf.layers.substitution import check_one_vector_per_id, substituted_lookups
 from damo_tf.store import Store
 
 #: The file that says which ids belong to which input; docs/serving.md has its members.
@@ -93,6 +93,7 @@ class _Recorder:
     def _feed(self, layer: Embedding, path: tuple[Any, ...], ids: Any) -> tf.Tensor:
         ids = tf.convert_to_tensor(ids)
         name = self.names.take("_".join([layer.name, *map(str, path)]))
+        check_one_vector_per_id(layer, ids)
         vectors = tf.compat.v1.placeholder(tf.float32, ids.shape.concatenate([layer.dim]), name)
         self.lookups.append(_Lookup(layer, name, ids, vectors))
         return tf.cast(vectors, layer.compute_dtype)

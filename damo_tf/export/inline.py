@@ -16,7 +16,7 @@ from damo_tf.export.inline_tables import InlineTable
 from damo_tf.export.saved_model import published, traced, write
 from damo_tf.export.signature import ModelSignature, Tensors
 from damo_tf.layers import Embedding
-from damo_tf.layers.substitution import substituted_lookups
+from damo_tf.layers.substitution import check_one_vector_per_id, substituted_lookups
 from damo_tf.store import Store
 
 
@@ -87,10 +87,10 @@ class _InlineTables:
         """What the layer's call returns, looked up in a table of plain TensorFlow."""
         with tf.init_scope():
             table = self._table(layer.store, layer.group)
-        outputs = [
-            table.lookup(as_keys(ids), padding_key=layer.padding_key, missing=layer.missing)
-            for ids in tf.nest.flatten(inputs)
-        ]
+        outputs = []
+        for ids in tf.nest.flatten(inputs):
+            check_one_vector_per_id(layer, ids)
+            outputs.append(table.lookup(as_keys(ids), padding_key=layer.padding_key, missing=layer.missing))
         return tf.nest.pack_sequence_as(inputs, [tf.cast(output, layer.compute_dtype) for output in outputs])
 
     def check_used(self, model: keras.Model) -> None:

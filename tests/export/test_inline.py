@@ -273,3 +273,18 @@ def test_directory_may_be_there_and_empty(store, tmp_path):
     )
 
     assert served(tmp_path / "exported")(ids=[[1, 2, 3]])["rows"].shape == (1, 3, 2)
+
+
+class Summed(damo_tf.Embedding):
+    """Makes one vector of all ids of a row."""
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.dim)
+
+
+def test_a_layer_that_makes_something_else_of_ids_is_refused(store, tmp_path):
+    ids = id_input("ids")
+    model = keras.Model(ids, Summed(2, store=store, name="summed")(ids))
+    for export in (damo_tf.export_inline, damo_tf.export_dense):
+        with pytest.raises(ValueError, match=r"'summed' must make one vector of each id, \(None, 3, 2\)"):
+            export(model, tmp_path / "exported")
