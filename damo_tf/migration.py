@@ -28,8 +28,6 @@ def convert_embeddings(
     that `model` stays as it is. Compile the copy anew: optimizer states are not carried over.
 
     A new layer has the name, `output_dim` and dtype policy of the old one, and its initializer for new ids.
-    With `mask_zero=True` it has `padding_key=0`: id 0 is masked as before, and reads as zeros where
-    nothing minds the mask.
 
     Example:
 
@@ -54,7 +52,8 @@ def convert_embeddings(
 
     Raises:
         ValueError: an argument breaks its rule; the model has no `keras.layers.Embedding`, or one with
-            something that rows do not have: a regularizer, a constraint, an initializer without equivalent.
+            something that rows do not have: a regularizer, a constraint, a mask, an initializer without
+            equivalent.
         TypeError: an argument is of the wrong type; a model that cannot be copied.
     """
     _check_model(model)
@@ -149,13 +148,17 @@ def _equivalent(layer: keras.layers.Embedding, store: Store, group: int, optimiz
                 "`weight_decay` and clipping of row optimizers. "
                 f"Received: {setting}={getattr(layer, setting)!r}"
             )
+    if layer.mask_zero:
+        raise ValueError(
+            f"layer '{layer.name}' must have no mask: layers behind it would get none any more. "
+            "Received: mask_zero=True"
+        )
     return Embedding(
         layer.output_dim,
         store=store,
         group=group,
         initializer=initializers.get(layer.embeddings_initializer),
         optimizer=optimizer,
-        padding_key=0 if layer.mask_zero else None,
         name=layer.name,
         dtype=layer.dtype_policy,
         trainable=layer.trainable,

@@ -136,6 +136,7 @@ def test_wrong_argument_is_refused_by_name_rule_and_value_and_changes_nothing(st
         ({"keys": {"items": [0.5] * 10}}, TypeError, "`keys` must be an integer in"),
         ({"optimizer": "nadam"}, ValueError, "nadam"),
         ({"model": with_layer(embeddings_constraint="non_neg")}, ValueError, "no embeddings_constraint"),
+        ({"model": with_layer(mask_zero=True)}, ValueError, "no mask: layers behind it would get none"),
         ({"model": with_layer(embeddings_regularizer="l2")}, ValueError, "no embeddings_regularizer"),
         ({"model": with_layer(embeddings_initializer="orthogonal")}, ValueError, "no equivalent for rows"),
     ]:
