@@ -250,7 +250,9 @@ class Store:
                 `missing` (without a row), `cache_hits` (found in memory) and `cache_misses` (not);
                 `updated`, `inserted`, `skipped` (rows left alone because of a gradient that was not finite),
                 `blocked` (gradients dropped because their key had not occurred `min_count` times),
-                `expired`; `evicted`, rows that made room in memory for others;
+                `expired`; `evicted`, rows that made room in memory for others; `lookup_calls`,
+                `lookup_seconds`, `apply_calls` and `apply_seconds`: how often lookups and steps were asked
+                for, outside training and with an error, too, and how long they took together;
               * now: `cache_rows` in memory, some perhaps initial values of ids without a row; `dirty`, rows
                 newer than on disk; `filter_bytes` in memory, and `filter_fill`, the share of the filter's
                 counters that are not 0: about 0.5 when it has counted `filter_capacity` keys, and far beyond

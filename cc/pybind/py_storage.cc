@@ -96,6 +96,10 @@ py::dict GroupDict(const GroupStats& group) {
   dict["skipped"] = group.counters.skipped_rows;
   dict["blocked"] = group.counters.blocked_keys;
   dict["expired"] = group.counters.expired_rows;
+  dict["lookup_calls"] = group.counters.lookup_calls;
+  dict["lookup_seconds"] = 1e-9 * static_cast<double>(group.counters.lookup_nanos);
+  dict["apply_calls"] = group.counters.apply_calls;
+  dict["apply_seconds"] = 1e-9 * static_cast<double>(group.counters.apply_nanos);
   dict["cache_hits"] = group.counters.lookup_keys - group.counters.cache_misses;
   dict["cache_misses"] = group.counters.cache_misses;
   dict["cache_rows"] = group.memory.num_rows;

@@ -55,6 +55,10 @@ TableCounters EmbeddingTable::counters() const {
   counters.skipped_rows = skipped_rows_;
   counters.blocked_keys = blocked_keys_;
   counters.expired_rows = counters_.expired_rows;
+  counters.lookup_calls = lookup_times_.num_calls();
+  counters.lookup_nanos = lookup_times_.nanos();
+  counters.apply_calls = apply_times_.num_calls();
+  counters.apply_nanos = apply_times_.nanos();
   return counters;
 }
 
@@ -129,6 +133,7 @@ StatusOr<double> EmbeddingTable::NextLearningRate(const GroupRecipe& recipe,
 
 Status EmbeddingTable::Lookup(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
                               Span<float> weights) const {
+  const CallTimes::Call call(lookup_times_);
   const auto lookup = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
     DAMO_RETURN_IF_ERROR(CheckSizes(keys, weights.size(), "weights"));
@@ -150,6 +155,7 @@ Status EmbeddingTable::Prefetch(Span<const uint64_t> keys, std::optional<uint64_
 
 StatusOr<ApplyResult> EmbeddingTable::ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                                      const ApplyOptions& options, Executor& executor) {
+  const CallTimes::Call call(apply_times_);
   const auto apply = [&]() -> StatusOr<ApplyResult> {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
     DAMO_RETURN_IF_ERROR(CheckSizes(keys, gradients.size(), "gradients"));

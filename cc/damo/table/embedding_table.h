@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "damo/base/call_times.h"
 #include "damo/base/executor.h"
 #include "damo/base/span.h"
 #include "damo/base/status.h"
@@ -72,6 +73,11 @@ struct TableCounters {
   int64_t skipped_rows = 0;  // see ApplyResult::num_skipped
   int64_t blocked_keys = 0;  // see ApplyResult::num_blocked
   int64_t expired_rows = 0;  // times that a row was found past its time to live
+  // Calls of Lookup() and ApplyGradients(), failed ones included, and their time together, waiting included.
+  int64_t lookup_calls = 0;
+  int64_t lookup_nanos = 0;
+  int64_t apply_calls = 0;
+  int64_t apply_nanos = 0;
 };
 
 // A row as the storage keeps it.
@@ -265,6 +271,8 @@ class EmbeddingTable {
   std::atomic<int> release_holds_{1};
   std::atomic<bool> rows_released_{false};
   mutable AtomicCounters counters_;
+  mutable CallTimes lookup_times_;
+  CallTimes apply_times_;
   std::atomic<int64_t> updated_rows_{0};
   std::atomic<int64_t> inserted_rows_{0};
   std::atomic<int64_t> skipped_rows_{0};

@@ -145,6 +145,19 @@ TEST_P(EmbeddingTableTest, LookupOfUnknownKeyReturnsWhatItsFirstUpdateStartsFrom
   EXPECT_EQ(Lookup(*table, {42}), (Floats{before[0] - 0.5f, before[1]}));
 }
 
+TEST_P(EmbeddingTableTest, CallsAreCountedAndTimed) {
+  const auto table = NewTable(Config());
+  EXPECT_EQ(table->counters().lookup_calls + table->counters().apply_calls, 0);
+  Lookup(*table, {1, 2, 3});
+  Lookup(*table, {});
+  Apply(*table, {1}, {1, 1});
+  const TableCounters counters = table->counters();
+  EXPECT_EQ(counters.lookup_calls, 2);
+  EXPECT_EQ(counters.apply_calls, 1);
+  EXPECT_GT(counters.lookup_nanos, 0);  // each reads the store
+  EXPECT_GT(counters.apply_nanos, 0);
+}
+
 TEST_P(EmbeddingTableTest, LookupOfUnknownKeyReturnsZerosWhereAsked) {
   const auto table = NewTable(Config("sgd", "ones"));
   LookupOptions options;
