@@ -45,13 +45,15 @@ if not TYPE_CHECKING and (_runs_command() or not _has_tensorflow()):
 
 else:
     from damo_tf import _native  # noqa: F401 - first: checks what is installed  # isort: skip
-    from damo_tf import data, initializers, optimizers
+    from damo_tf import callbacks, data, initializers, optimizers
     from damo_tf.checkpoint_manager import CheckpointManager
     from damo_tf.export import export_dense, export_inline, load_saved_model
     from damo_tf.layers import Embedding
     from damo_tf.migration import convert_embeddings
     from damo_tf.predictor import Predictor
+    from damo_tf.saving import load_model
     from damo_tf.store import Row, Store
+    from damo_tf.trackable_store import TrackableStore
 
 __version__ = "0.1.0"
 
@@ -62,13 +64,16 @@ __all__ = [
     "Predictor",
     "Row",
     "Store",
+    "TrackableStore",
     "__version__",
     "convert_embeddings",
+    "callbacks",
     "data",
     "export_dense",
     "export_inline",
     "initializers",
     "load_saved_model",
+    "load_model",
     "optimizers",
     "read_dump",
 ]

@@ -34,6 +34,16 @@ def check_bool(name: str, value: Any) -> bool:
     return value
 
 
+def check_freq(name: str, freq: Any) -> int | None:
+    """How many batches there are between two events, if `freq` is an integer >= 1; `None` for `"epoch"`."""
+    if isinstance(freq, str):
+        if freq != "epoch":
+            raise ValueError(f"`{name}` must be 'epoch' or an integer >= 1. Received: {name}={freq!r}")
+        return None
+    check_int(name, freq, 1, None)
+    return int(freq)
+
+
 def is_number(value: Any) -> bool:
     """Whether `value` is a plain number, and no boolean."""
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

@@ -3,12 +3,11 @@
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 from damo_tf._arguments import check_int, check_path
-from damo_tf._aside import DELETED, UNFINISHED, is_being_written
 from damo_tf._description import Description, read_description
+from damo_tf._numbered_directories import NumberedDirectories
 from damo_tf.store import Store
 
 
@@ -50,27 +49,27 @@ class CheckpointManager:
         check_int("max_to_keep", max_to_keep, 1, None, optional=True)
         check_int("full_every", full_every, 1, None)
         self._store = store
-        self._directory = Path(check_path("directory", directory)).absolute()
         self._max_to_keep = max_to_keep
         self._full_every = full_every
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
+        self._directories = NumberedDirectories(
+            check_path("directory", directory), lambda path: _describe(path) is not None
+        )
 
     @property
     def directory(self) -> Path:
         """Where the checkpoints are."""
-        return self._directory
+        return self._directories.directory
 
     @property
     def checkpoints(self) -> list[Path]:
         """The checkpoints that are there, oldest first. Some may be kept for later ones only."""
-        return [self._path(number) for number in self._numbers()]
+        return self._directories.paths()
 
     @property
     def latest_checkpoint(self) -> Path | None:
         """The newest checkpoint, or `None` if there is none."""
-        numbers = self._numbers()
-        return self._path(numbers[-1]) if numbers else None
+        checkpoints = self.checkpoints
+        return checkpoints[-1] if checkpoints else None
 
     def save(self) -> Path:
         """Writes a checkpoint, then removes those that are no longer kept.
@@ -81,12 +80,12 @@ class CheckpointManager:
         Raises:
             RuntimeError, OSError: see `Store.checkpoint` and `Store.checkpoint_delta`; nothing is removed.
         """
-        numbers = self._numbers()
-        path = self._path(max(self._taken(), default=0) + 1)
+        numbers = self._directories.numbers()
+        path = self._directories.path(self._directories.next_number())
         if not numbers or self._next_is_full(numbers[-1]):
             self._store.checkpoint(path)
         else:
-            self._store.checkpoint_delta(path, since=self._path(numbers[-1]))
+            self._store.checkpoint_delta(path, since=self._directories.path(numbers[-1]))
         self._remove_old()
         return path
 
@@ -104,28 +103,11 @@ class CheckpointManager:
             self._store.restore(latest)
         return latest
 
-    def _path(self, number: int) -> Path:
-        return self._directory / f"ckpt-{number}"
-
-    def _taken(self) -> list[int]:
-        """The numbers of all names that a checkpoint could have."""
-        names = (re.fullmatch(r"ckpt-([1-9]\d*)", entry.name) for entry in self._directory.iterdir())
-        return sorted(int(name[1]) for name in names if name)
-
-    def _numbers(self) -> list[int]:
-        return [number for number in self._taken() if self._describe(number) is not None]
-
-    def _describe(self, number: int) -> Description | None:
-        try:
-            return read_description(self._path(number))
-        except (FileNotFoundError, RuntimeError):
-            return None
-
     def _chain(self, number: int) -> tuple[list[int], bool]:
         """A checkpoint and those it builds on, as far as they are there, newest first; whether all are."""
         chain: list[int] = []
         link = number
-        while (description := self._describe(link)) is not None:
+        while (description := _describe(self._directories.path(link))) is not None:
             chain.append(link)
             if description.base is None:
                 return chain, True
@@ -142,16 +124,16 @@ class CheckpointManager:
     def _remove_old(self) -> None:
         if self._max_to_keep is None:
             return
-        numbers = self._numbers()
+        numbers = self._directories.numbers()
         needed = {link for kept in numbers[-self._max_to_keep :] for link in self._chain(kept)[0]}
         # Newest first, so that at no moment there is a delta without what it builds on.
         for number in reversed([number for number in numbers if number not in needed]):
-            deleted = self._directory / f"ckpt-{number}{DELETED}"
-            self._path(number).rename(deleted)
-            shutil.rmtree(deleted)
+            self._directories.remove(number)
 
-    def _remove_leftovers(self) -> None:
-        for entry in self._directory.iterdir():
-            name = re.fullmatch(rf"ckpt-\d+({re.escape(UNFINISHED)}|{re.escape(DELETED)})", entry.name)
-            if name and entry.is_dir() and not is_being_written(entry):
-                shutil.rmtree(entry)
+
+def _describe(path: Path) -> Description | None:
+    """The description of the checkpoint at a path; `None` if there is no sound one."""
+    try:
+        return read_description(path)
+    except (FileNotFoundError, RuntimeError):
+        return None

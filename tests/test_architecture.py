@@ -50,6 +50,7 @@ NOT_IN_ADAPTER = {
 #: Public modules of damo_tf: what models may name.
 PUBLIC = {
     "damo_tf",
+    "damo_tf.callbacks",
     "damo_tf.data",
     "damo_tf.initializers",
     "damo_tf.optimizers",

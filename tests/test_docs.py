@@ -49,6 +49,13 @@ def test_example_of_the_learning_rates_runs(tmp_path, run_python: Callable[..., 
     run_python(in_folder(examples("docs/schedules.md")[0], tmp_path))
 
 
+def test_examples_of_saving_md_run_and_go_on(tmp_path, run_python: Callable[..., str]):
+    training, tensorflow = examples("docs/saving.md")
+    for _ in range(2):  # again: nothing is left to be trained
+        printed = run_python(in_folder(training + tensorflow, tmp_path))
+        assert printed.splitlines()[-1] == "500 batches trained"
+
+
 def test_example_of_the_row_format_reads_rows(tmp_path, run_python: Callable[..., str]):
     training = in_folder(examples("README.md")[0].replace("epochs=5", "epochs=1"), tmp_path)
     run_python(training)

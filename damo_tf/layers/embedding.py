@@ -14,6 +14,7 @@ import tensorflow as tf
 from damo_tf import initializers, ops, optimizers
 from damo_tf._arguments import (
     check_admission,
+    check_bool,
     check_group_ttl,
     check_int,
     check_missing,
@@ -23,6 +24,7 @@ from damo_tf._arguments import (
 )
 from damo_tf._ids import as_keys, as_one_vector, check_ids
 from damo_tf._learning_rate import LearningRate, deserialize, serialize
+from damo_tf.layers import in_model, saved_rows
 from damo_tf.layers.substitution import current_substitute
 from damo_tf.store import Store
 from damo_tf.table import Table, get_table
@@ -55,8 +57,9 @@ class Embedding(keras.layers.Layer):
         dim: integer in [1, 65536]. Length of the vectors.
         store: a `damo_tf.Store`, or the path of one, which is opened when the layer is built: as it is
             open in this process, else as it stands, else new with the defaults of `Store`. A layer made
-            from a config, as in a loaded model, makes no new store: where the path leads to none, it
-            raises; open a copy that was moved, or a store beside its writer (`read_only=True`), first.
+            from a config, as in a loaded model, takes the store that the environment variable `DAMO_STORE`
+            names, if it is set, or that `damo_tf.load_model` was given; it makes no new store: where the
+            path leads to none, it raises. Open a store beside its writer (`read_only=True`) first.
         group: integer in [0, 256). Layers on one group of one store share its rows; their settings must
             agree. Default 0.
         initializer: what rows begin with: a name, a dict, an object of `damo_tf.initializers`, or a
@@ -85,6 +88,9 @@ class Embedding(keras.layers.Layer):
             `memory_budget` of 5.2 GB or more.
         filter_fpr: number in [1e-9, 0.5]: the share of ids that get a row too early once the filter has
             counted `filter_capacity` ids. Fixed as well. Default `None`: as it stands, else 1e-3.
+        save_rows: whether `.keras` files that hold the layer hold its store, too, with all its groups, as it
+            is when the model is saved; layers that share a store need the same. See `damo_tf.load_model`. It
+            is an attribute as well. Default `False`: they hold the store's path.
         **kwargs: `name`, `dtype`, `trainable` of `keras.layers.Layer`. Rows are float32 whatever `dtype`
             is; the output is cast to its compute dtype.
 
@@ -120,6 +126,7 @@ class Embedding(keras.layers.Layer):
         min_count: int = 0,
         filter_capacity: int | None = None,
         filter_fpr: float | None = None,
+        save_rows: bool = False,
         **kwargs: Any,
     ) -> None:
         check_int("dim", dim, 1, 65537)
@@ -142,7 +149,9 @@ class Embedding(keras.layers.Layer):
         self.filter_fpr = None if filter_fpr is None else float(filter_fpr)
         self._store: Store | None = store if isinstance(store, Store) else None
         self._directory = store.directory if isinstance(store, Store) else check_path("store", store)
+        self.save_rows = check_bool("save_rows", save_rows)
         self._may_create_store = True
+        self._opened_table: Table | None = None
         self._frozen_depth = 0
         self._loss_scale: float | Callable[[], Any] | None = None
 
@@ -204,7 +213,12 @@ class Embedding(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Opens the table and makes the anchor."""
-        self._table = self.open_table()
+        try:
+            self._opened_table = self.open_table()
+        except FileNotFoundError:
+            if self._may_create_store or not self.save_rows:
+                raise
+            # `load_assets` is to bring the store; if it does not, calls raise.
         # Trainable, or tapes would not ask for its gradient; its value is 0 for ever. See damo_tf/ops.py.
         self.anchor = self.add_weight(
             name="anchor",
@@ -215,6 +229,7 @@ class Embedding(keras.layers.Layer):
             autocast=False,
         )
         self.built = True
+        in_model.note_built(self)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Looks up the rows of `inputs`; see the class."""
@@ -228,6 +243,25 @@ class Embedding(keras.layers.Layer):
         outputs = self._lookup_together(keys, trains) if together else [self._lookup(keys[0], trains)]
         outputs = [tf.cast(output, self.compute_dtype) for output in outputs]
         return tf.nest.pack_sequence_as(inputs, outputs)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Keras calls it to save weights; `store` is its file's."""
+        super().save_own_variables(store)
+        saved_rows.note_step(self, self._table, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Keras calls it to load weights; `store` is its file's."""
+        super().load_own_variables(saved_rows.weights_without_step(self, self._opened_table, store))
+
+    def save_assets(self, inner_path: str) -> None:
+        """Keras calls it to save a model to a `.keras` file."""
+        if self.save_rows:
+            saved_rows.write_rows(self, inner_path)
+
+    def load_assets(self, inner_path: str | None) -> None:
+        """Keras calls it to load a model from a `.keras` file."""
+        store = saved_rows.read_rows(self._directory, inner_path)
+        self._store = self._store or store
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of each input with `dim` appended."""
@@ -260,11 +294,13 @@ class Embedding(keras.layers.Layer):
             "min_count": self.min_count,
             "filter_capacity": self.filter_capacity,
             "filter_fpr": self.filter_fpr,
+            "save_rows": self.save_rows,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Embedding":
-        """The layer that `get_config` described, on the store that it described: no new one is made."""
+        """The layer that `get_config` described; see the class for its store. No new one is made."""
+        config = {**config, "store": saved_rows.store_of_config(config["store"])}
         optimizer = config.get("optimizer")
         if isinstance(optimizer, dict) and "learning_rate" in optimizer:
             rate = deserialize(optimizer["learning_rate"])
@@ -280,6 +316,12 @@ class Embedding(keras.layers.Layer):
         if self._learning_rate is not None:
             optimizer["learning_rate"] = serialize(self._learning_rate.rate)
         return optimizer
+
+    @property
+    def _table(self) -> Table:
+        if self._opened_table is None:
+            self._opened_table = self.open_table()
+        return self._opened_table
 
     def _lookup(self, keys: tf.Tensor, trains: bool) -> tf.Tensor:
         rate = None
