@@ -56,6 +56,10 @@ def test_examples_of_saving_md_run_and_go_on(tmp_path, run_python: Callable[...,
         assert printed.splitlines()[-1] == "500 batches trained"
 
 
+def test_example_of_monitoring_md_runs(tmp_path, run_python: Callable[..., str]):
+    assert run_python(in_folder(examples("docs/monitoring.md")[0], tmp_path)) == "[400.0, 0.0]\n"
+
+
 def test_example_of_the_row_format_reads_rows(tmp_path, run_python: Callable[..., str]):
     training = in_folder(examples("README.md")[0].replace("epochs=5", "epochs=1"), tmp_path)
     run_python(training)

@@ -13,6 +13,7 @@ import damo_tf
 SYMBOLS = [
     damo_tf.TrackableStore,
     damo_tf.callbacks.StoreCheckpoint,
+    damo_tf.callbacks.StoreMetrics,
     damo_tf.load_model,
 ]
 

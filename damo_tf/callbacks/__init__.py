@@ -2,5 +2,6 @@
 """Keras callbacks for models whose rows are in stores."""
 
 from damo_tf.callbacks.store_checkpoint import Position, StoreCheckpoint
+from damo_tf.callbacks.store_metrics import StoreMetrics
 
-__all__ = ["Position", "StoreCheckpoint"]
+__all__ = ["Position", "StoreCheckpoint", "StoreMetrics"]
