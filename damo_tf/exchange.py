@@ -95,6 +95,7 @@ def to_parquet(
 ) -> int:
     """Writes a group's rows to a Parquet file."""
     pa, pq = _pyarrow()
+    storage.check_outside(path)
     dim = storage.group_config(group)["dim"]
     names = _slot_names(storage, group) if slots else []
     vector = pa.list_(pa.field("element", pa.float32(), nullable=False), dim)

@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused_by_name_and_value(store, tmp_path):
     store.checkpoint(tmp_path / "c")
     with pytest.raises(ValueError, match="c': there is something already"):
         store.checkpoint(tmp_path / "c")
-    with pytest.raises(ValueError, match="it must lie outside the store's own directory"):
+    with pytest.raises(ValueError, match="/c' must lie outside the store's own directory"):
         store.checkpoint(tmp_path / "store/c")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         store.restore(tmp_path / "nowhere")

@@ -268,6 +268,26 @@ def test_verify_names_a_file_with_a_flipped_bit(path):
     assert problems[0].startswith(f"file '{largest}': ")
 
 
+def test_verify_of_checkpoints_holds_them_against_their_descriptions(path, tmp_path):
+    full, delta = str(tmp_path / "full"), str(tmp_path / "delta")
+    run_json("checkpoint", path, full)
+    run_json("checkpoint", path, delta, "--since", full)
+    rows = run_json("info", path)["rows"]
+    for checkpoint in (full, delta):
+        found = run_json("verify", checkpoint)
+        assert (found["ok"], found["rows"], found["problems"]) == (True, rows, [])
+    description = Path(delta, "DAMO_CHECKPOINT")
+    damaged = json.loads(description.read_text())
+    damaged["groups"][0]["step"] = 12345
+    description.write_text(json.dumps(damaged))
+    problems = run_json("verify", delta, status=1)["problems"]
+    assert len(problems) == 1
+    assert "the description has step 12345, the manifest" in problems[0]
+    shutil.rmtree(full)
+    problems = run_json("verify", delta, status=1)["problems"]
+    assert "there is no file" in problems[0]
+
+
 def test_verify_of_a_store_that_cannot_be_opened_tells_why(path):
     (path / "CURRENT").write_text("nonsense\n")
 

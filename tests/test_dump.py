@@ -109,6 +109,13 @@ def test_bad_arguments_of_dump_are_named(trained, tmp_path, arguments, error, te
     assert not (tmp_path / "rows.dump").exists()
 
 
+def test_a_dump_inside_the_store_is_refused(trained, tmp_path):
+    path = os.path.join(trained.directory, "CURRENT")
+    with pytest.raises(ValueError, match=re.escape(f"'{path}' must lie outside the store's own directory")):
+        trained.dump(path)
+    assert not os.path.exists(path + ".partial")
+
+
 def test_a_dump_to_a_place_that_cannot_be_written_is_an_os_error(trained, tmp_path):
     with pytest.raises(OSError, match="No such file or directory"):
         trained.dump(tmp_path / "absent" / "rows.dump")

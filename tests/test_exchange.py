@@ -306,6 +306,17 @@ def test_the_name_of_a_parquet_file_survives_loss_of_power(store, tmp_path, monk
     assert done == ["file", "rename", "directory"]
 
 
+def test_a_parquet_file_inside_the_store_is_refused_and_the_store_stays_whole(store, tmp_path, rng):
+    fill(store, rng, 3, 5, 10)
+    current = (tmp_path / "store" / "CURRENT").read_bytes()
+    for name in ("CURRENT", "rows.parquet"):
+        text = re.escape(f"/{name}' must lie outside the store's own directory")
+        with pytest.raises(ValueError, match=text):
+            store.to_parquet(tmp_path / "store" / name, 3)
+        assert not (tmp_path / "store" / f"{name}.partial").exists()
+    assert (tmp_path / "store" / "CURRENT").read_bytes() == current
+
+
 def test_without_pyarrow_the_extra_is_named(store, tmp_path, monkeypatch):
     store.add_group(3, 2)
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -27,4 +27,10 @@ void ThrowIfError(const Status& status) {
   throw pybind11::error_already_set();
 }
 
+void ThrowIfPathError(const Status& status) {
+  if (status.code() != StatusCode::kNotFound) return ThrowIfError(status);
+  PyErr_SetString(PyExc_FileNotFoundError, status.message().c_str());
+  throw pybind11::error_already_set();
+}
+
 }  // namespace damo::python

@@ -16,6 +16,9 @@ namespace damo::python {
 // with the device, RuntimeError for the rest (closed store, data loss, our bugs). Needs the GIL.
 void ThrowIfError(const Status& status);
 
+// The same for calls about files and directories: what is absent is a FileNotFoundError.
+void ThrowIfPathError(const Status& status);
+
 template <typename T>
 T ValueOrThrow(StatusOr<T> result) {
   ThrowIfError(result.status());

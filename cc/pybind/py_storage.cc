@@ -229,18 +229,14 @@ void CallStore(const PyStorage& self) {
   ThrowIfError(status);
 }
 
-// A call about checkpoints without the GIL; of a checkpoint that is not there Python says so.
+// A call about checkpoints without the GIL.
 template <typename Call>
 void CallOnPaths(const Call& call) {
   const Status status = [&] {
     const GilRelease gil_release;
     return call();
   }();
-  if (status.code() == StatusCode::kNotFound) {
-    PyErr_SetString(PyExc_FileNotFoundError, status.message().c_str());
-    throw py::error_already_set();
-  }
-  ThrowIfError(status);
+  ThrowIfPathError(status);
 }
 
 void Checkpoint(const PyStorage& self, const std::filesystem::path& directory) {
@@ -262,11 +258,8 @@ std::shared_ptr<Store> OpenStore(const std::string& directory, const StoreOption
     const GilRelease gil_release;
     return StoreRegistry::Global().Open(directory, options);
   }();
-  if (store.status().code() == StatusCode::kNotFound) {  // of a directory Python says so
-    PyErr_SetString(PyExc_FileNotFoundError, store.status().message().c_str());
-    throw py::error_already_set();
-  }
-  return ValueOrThrow(std::move(store));
+  ThrowIfPathError(store.status());
+  return std::move(*store);
 }
 
 constexpr char kDoc[] = R"(An open store: a directory of rows.
@@ -407,7 +400,7 @@ void DefineStorage(py::module_& module) {
       .def("close", &CallStore<&Store::Close>, "Closes the store for everyone in this process.")
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](const PyStorage& self, const py::args&) { CallStore<&Store::Close>(self); });
-  DefineTools(storage);
+  DefineTools(module, storage);
   DefineTransfer(storage);
 }
 

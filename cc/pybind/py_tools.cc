@@ -10,6 +10,7 @@
 
 #include "damo/dump/convert_store.h"
 #include "damo/table/store.h"
+#include "damo/table/verify_checkpoint.h"
 #include "pybind/gil_release.h"
 #include "pybind/py_parameters.h"
 #include "pybind/py_progress.h"
@@ -20,22 +21,34 @@ namespace {
 
 namespace py = pybind11;
 
-py::dict Verify(const PyStorage& self, const py::object& progress) {
+// What `verify(progress)`, called without the GIL, finds.
+template <typename Call>
+py::dict FoundBy(const py::object& progress, const Call& verify) {
   PyProgress py_progress(progress);
   StatusOr<Verification> result = [&] {
     const GilRelease gil_release;
-    return self.store()->Verify([&](int64_t num_rows, int64_t num_expected_rows) {
+    return verify([&](int64_t num_rows, int64_t num_expected_rows) {
       return py_progress.Report(num_rows, num_expected_rows);
     });
   }();
   py_progress.Rethrow();
-  const Verification found = ValueOrThrow(std::move(result));
+  ThrowIfPathError(result.status());
+  const Verification& found = *result;
   py::dict dict;
   dict["files"] = found.num_files;
   dict["rows"] = found.num_rows;
   dict["problems"] = found.problems();
   dict["more_problems"] = found.num_more_problems();
   return dict;
+}
+
+py::dict Verify(const PyStorage& self, const py::object& progress) {
+  return FoundBy(progress, [&](const VerifyProgress& report) { return self.store()->Verify(report); });
+}
+
+py::dict VerifyCheckpointIn(const std::filesystem::path& directory, const py::object& progress) {
+  return FoundBy(progress,
+                 [&](const VerifyProgress& report) { return VerifyCheckpoint(directory.string(), report); });
 }
 
 void Compact(const PyStorage& self) {
@@ -64,7 +77,13 @@ int64_t Convert(const PyStorage& self, const std::filesystem::path& directory, i
 
 }  // namespace
 
-void DefineTools(py::class_<PyStorage>& storage) {
+void DefineTools(py::module_& module, py::class_<PyStorage>& storage) {
+  module.def("verify_checkpoint", &VerifyCheckpointIn, py::arg("directory"), py::arg("progress") = py::none(),
+             "Looks for damage in a checkpoint, full or a delta, and in all that it builds on: what its "
+             "description\n"
+             "says against its files and its manifest, and all that PyStorage.verify() looks at, of the rows "
+             "of the\n"
+             "chain. Returns the same. FileNotFoundError if the directory is no checkpoint.");
   storage.def(
       "verify", &Verify, py::arg("progress") = py::none(),
       "Looks for damage: every checksum of every file, every row, groups and numbers of rows against the\n"

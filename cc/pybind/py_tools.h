@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What operators do to a whole store, as methods of damo.PyStorage; damo_tf's command stands on it.
+// What operators do to a whole store, as methods of damo.PyStorage, and to checkpoints; damo_tf's command
+// stands on it.
 #ifndef DAMO_PYBIND_PY_TOOLS_H_
 #define DAMO_PYBIND_PY_TOOLS_H_
 
@@ -10,7 +11,7 @@
 
 namespace damo::python {
 
-void DefineTools(pybind11::class_<PyStorage>& storage);
+void DefineTools(pybind11::module_& module, pybind11::class_<PyStorage>& storage);
 
 }  // namespace damo::python
 

@@ -17,6 +17,7 @@
 #include "damo/dump/load_dump.h"
 #include "damo/dump/row_filter.h"
 #include "damo/dump/write_dump.h"
+#include "damo/storage/directory.h"
 #include "damo/table/delete_rows.h"
 #include "pybind/gil_release.h"
 #include "pybind/py_arrays.h"
@@ -39,6 +40,10 @@ int64_t WithoutGil(const Call& call) {
 int64_t Dump(const PyStorage& self, const std::filesystem::path& path, std::optional<int64_t> group,
              int64_t min_count, std::optional<double> expire_days) {
   return WithoutGil([&] { return WriteDump(*self.store(), path.string(), group, {min_count, expire_days}); });
+}
+
+void CheckOutside(const PyStorage& self, const std::filesystem::path& path) {
+  ThrowIfError(CheckOutsideStore(path.string(), self.store()->directory()));
 }
 
 int64_t Load(const PyStorage& self, const std::filesystem::path& path, const std::string& mode_name) {
@@ -131,7 +136,7 @@ void ReadRows(const PyStorage& self, int64_t group, const py::function& visit, i
   const Status status = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSnapshot> snapshot, store->TakeSnapshot());
     DAMO_RETURN_IF_ERROR(VisitRows(
-        *snapshot, table->group(), filter, store->NowMillis(),
+        *snapshot, table->group(), filter,
         [&](const RowHeader& header, std::string_view row) { return parts.Add(header, row, gil_release); }));
     return parts.Flush(gil_release);
   }();
@@ -150,6 +155,9 @@ void DefineTransfer(py::class_<PyStorage>& storage) {
            "one\n"
            "that is there when the new one is complete. Rows updated less often than min_count, or not for\n"
            "expire_days, are left out. Returns the number of rows.")
+      .def(
+          "check_outside", &CheckOutside, py::arg("path"),
+          "Raises a ValueError if `path` lies inside the store's own directory, where others must not write.")
       .def("load", &Load, py::arg("path"), py::kw_only(), py::arg("mode") = "merge",
            "Puts the rows of a dump into their groups, all or none. mode 'merge' keeps rows of other keys,\n"
            "'replace' deletes them. Returns the number of rows.")

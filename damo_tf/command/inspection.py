@@ -204,7 +204,10 @@ def top(store: StoreOpener, group: int | None, by: str, limit: int, output: Outp
 @with_store
 @json_option
 def verify(store: StoreOpener, output: Output) -> None:
-    """Look for damage in STORE: in checksums, rows, the manifest's counts. Status 1 if there is any."""
+    """Look for damage in STORE: in checksums, rows, the manifest's counts. Status 1 if there is any.
+
+    STORE may be a checkpoint. Of one that holds changes only, what it builds on is looked at, too.
+    """
     found = _verify(store, output)
     problems, more = found["problems"], found["more_problems"]
     data = {"directory": store.directory, "ok": not problems, **found}
@@ -220,6 +223,9 @@ def verify(store: StoreOpener, output: Output) -> None:
 
 def _verify(store: StoreOpener, output: Output) -> dict[str, Any]:
     """What the engine finds; a store that cannot even be opened for its damage is one problem."""
+    if store.is_checkpoint():
+        with output.progress("reading files and rows") as advance:
+            return damo.verify_checkpoint(store.directory, lambda rows, expected: advance(rows, expected))
     try:
         storage = store.reading()
     except RuntimeError as error:

@@ -41,8 +41,11 @@ class StoreOpener:
 
     def whole(self) -> damo.PyStorage:
         """Opens it with nothing left in a redo log: to write, but a checkpoint, which has none, to read."""
-        is_checkpoint = os.path.exists(os.path.join(self.directory, DESCRIPTION_FILE))
-        return self.reading() if is_checkpoint else self.writing()
+        return self.reading() if self.is_checkpoint() else self.writing()
+
+    def is_checkpoint(self) -> bool:
+        """Whether the directory holds a checkpoint, of the whole store or of changes."""
+        return os.path.exists(os.path.join(self.directory, DESCRIPTION_FILE))
 
     def creating(self, seed: int, clock: str) -> damo.PyStorage:
         """Makes it, and opens it for writing."""

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "damo/checkpoint/merged_cursor.h"
+#include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_storage.h"
 
 namespace damo {
@@ -23,8 +24,11 @@ Status CheckIsBase(const CheckpointDescription& base, const std::string& base_di
                          ", but '", base_directory, "' has checkpoint ", base.id);
 }
 
-std::string BaseDirectory(const CheckpointDescription& delta, const std::string& directory) {
-  return (fs::path(directory) / delta.base->path).lexically_normal().string();
+// Where the base of the delta in `directory` is. Its path leads there from where the delta really lies, not
+// from a symbolic link to it.
+StatusOr<std::string> BaseDirectory(const CheckpointDescription& delta, const std::string& directory) {
+  DAMO_ASSIGN_OR_RETURN(const fs::path resolved, ResolvePath(directory));
+  return ResolvePath(resolved / delta.base->path);
 }
 
 }  // namespace
@@ -56,7 +60,7 @@ StatusOr<std::unique_ptr<CheckpointChain>> CheckpointChain::Open(const std::stri
     }
     links.push_back(std::move(link));
     if (!links.back().description.base) return OpenLinks(std::move(links));
-    next = BaseDirectory(links.back().description, next);
+    DAMO_ASSIGN_OR_RETURN(next, BaseDirectory(links.back().description, next));
   }
 }
 
@@ -103,6 +107,11 @@ std::unique_ptr<RowCursor> CheckpointChain::NewCursor(uint8_t group) const {
   cursors.reserve(links_.size());
   for (const Link& link : links_) cursors.push_back(link.snapshot->NewCursor(group));
   return std::make_unique<MergedCursor>(std::move(cursors));
+}
+
+Status CheckpointChain::VerifyFiles(const Storage::FileVisitor& visit) const {
+  for (const Link& link : links_) DAMO_RETURN_IF_ERROR(link.storage->VerifyFiles(visit));
+  return Status();
 }
 
 Status CheckpointChain::ScanManifest(const ManifestVisitor& visit) const {

@@ -32,6 +32,9 @@ class CheckpointChain {
   // The rows of a group, in key order, as of the newest link. The chain outlives it.
   std::unique_ptr<RowCursor> NewCursor(uint8_t group) const;
 
+  // As Storage::VerifyFiles(), of all links.
+  Status VerifyFiles(const Storage::FileVisitor& visit) const;
+
   // Visits the newest manifest.
   Status ScanManifest(const ManifestVisitor& visit) const;
 

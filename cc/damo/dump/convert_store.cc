@@ -12,6 +12,7 @@
 #include "damo/checkpoint/staged_directory.h"
 #include "damo/row/row_codec.h"
 #include "damo/storage/copy_manifest.h"
+#include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_storage.h"
 #include "damo/table/group_recipe.h"
 #include "damo/table/manifest.h"
@@ -128,6 +129,7 @@ StatusOr<int64_t> WriteStore(const StoreSnapshot& snapshot, const GroupRecipe& n
 StatusOr<int64_t> ConvertStore(const Store& store, const std::string& directory,
                                const GroupConversion& conversion, const ConvertProgress& progress) {
   const auto convert = [&]() -> StatusOr<int64_t> {
+    DAMO_RETURN_IF_ERROR(CheckOutsideStore(directory, store.directory()));
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSnapshot> snapshot, store.TakeSnapshot());
     DAMO_RETURN_IF_ERROR(CheckWhole(*snapshot));
     DAMO_ASSIGN_OR_RETURN(const std::shared_ptr<const GroupRecipe> recipe,

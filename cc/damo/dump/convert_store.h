@@ -25,12 +25,12 @@ struct GroupConversion {
 // Called now and then with the rows copied so far; a failure that it returns ends the work and is returned.
 using ConvertProgress = std::function<Status(int64_t num_rows)>;
 
-// Copies `store` as of one moment into `directory`, which must not exist: aside, and renamed when it is whole
-// and survives loss of power. Steps, settings and all else that the manifest holds come along, and rows of
-// other groups as they are, byte by byte. Those of the group keep key, time of update and the weights there
-// is room for; further ones are initial; slots are fresh, and so update_num is 1: bias corrections that
-// counted on would take moments of 0 for ones of many steps. Memory use does not depend on the number of
-// rows. Returns that number.
+// Copies `store` as of one moment into `directory`, which must not exist and not lie inside the store's:
+// aside, and renamed when it is whole and survives loss of power. Steps, settings and all else that the
+// manifest holds come along, and rows of other groups as they are, byte by byte. Those of the group keep key,
+// time of update and the weights there is room for; further ones are initial; slots are fresh, and so
+// update_num is 1: bias corrections that counted on would take moments of 0 for ones of many steps. Memory
+// use does not depend on the number of rows. Returns that number.
 //
 // A read-only store must have nothing in a redo log: only its writer can bring all of that into the manifest.
 StatusOr<int64_t> ConvertStore(const Store& store, const std::string& directory,

@@ -66,6 +66,14 @@ TEST_F(ConvertStoreTest, ReaderOfRowsThatAreInARedoLogIsRefused) {
   EXPECT_FALSE(std::filesystem::exists(target_));
 }
 
+TEST_F(ConvertStoreTest, TargetInsideTheStoreIsRefused) {
+  const StatusOr<int64_t> converted = ConvertStore(*store_, path_ + "/wider", conversion_);
+
+  EXPECT_TRUE(FailsWith(converted.status(), StatusCode::kInvalidArgument,
+                        "/wider' must lie outside the store's own directory '" + path_ + "'"));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/wider.unfinished"));
+}
+
 TEST_F(ConvertStoreTest, FailureOfProgressEndsTheWorkAndLeavesNothing) {
   const StatusOr<int64_t> converted =
       ConvertStore(*store_, target_, conversion_, [](int64_t num_rows) -> Status {

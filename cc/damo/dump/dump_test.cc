@@ -153,6 +153,26 @@ TEST_P(DumpTest, LeavesOutRowsPastTheirTimeToLive) {
   EXPECT_EQ(*Dump(), 1);
 }
 
+TEST_P(DumpTest, AgesAreThoseOfTheMomentHoweverLongItTakesToWrite) {
+  ApplyTo(1, {1});
+  ApplyTo(200, {1});
+  store_.reset();
+  StoreOptions options;
+  options.ttl_seconds = 60;
+  store_ = Open("store", options);
+  clock_.AdvanceMillis(59'999);
+  const StatusOr<std::unique_ptr<StoreSnapshot>> snapshot = store_->TakeSnapshot();
+  ASSERT_OK(snapshot.status());
+  int num_rows = 0;
+  const auto visit = [&](const RowHeader& /*header*/, std::string_view /*row*/) {
+    ++num_rows;
+    clock_.AdvanceMillis(1000);  // so long does it take to write the row
+    return Status();
+  };
+  for (const int group : {1, 200}) ASSERT_OK(VisitRows(**snapshot, group, {0, 1.0}, visit));
+  EXPECT_EQ(num_rows, 2);
+}
+
 TEST_P(DumpTest, IsOfOneMomentWhileTrainingGoesOn) {
   // Each call updates all keys by the same step: in a dump of one moment all weights are equal.
   const Keys keys = KeyRange(0, 3000);
@@ -196,6 +216,26 @@ TEST_P(DumpTest, PlaceThatCannotBeWrittenIsNamed) {
                         "create file '" + path + ".partial': No such file or directory"));
   EXPECT_TRUE(FailsWith(WriteDump(*store_, directory_.path(), std::nullopt, {}).status(),
                         StatusCode::kIoError, "it exists and is not a regular file"));
+}
+
+TEST_P(DumpTest, PlaceInsideTheStoreIsRefusedAndTheStoreStaysWhole) {
+  ApplyTo(200, {1});
+  ASSERT_OK(store_->Flush());
+  const std::string link = directory_ / "link";
+  std::filesystem::create_symlink(directory_ / "store", link);
+  const std::string current = ReadFile(directory_ / "store/CURRENT");
+  for (const char* const path :
+       {"store/CURRENT", "store/rows.dump", "store/x/../redo/rows.dump", "link/CURRENT"}) {
+    EXPECT_TRUE(FailsWith(WriteDump(*store_, directory_ / path, std::nullopt, {}).status(),
+                          StatusCode::kInvalidArgument,
+                          StrCat(path, "' must lie outside the store's own directory '")));
+  }
+  EXPECT_EQ(ReadFile(directory_ / "store/CURRENT"), current);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "store/CURRENT.partial"));
+  EXPECT_EQ(*WriteDump(*store_, directory_ / "store-beside", std::nullopt, {}), 1);
+  store_.reset();
+  store_ = Open("store");
+  EXPECT_TRUE(RowOf(store_, 200, 1).has_value());
 }
 
 TEST(OutputFileTest, OneNameIsWrittenOnceAtATime) {

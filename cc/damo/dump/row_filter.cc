@@ -19,10 +19,11 @@ Status RowFilter::Validate() const {
   return Status();
 }
 
-Status VisitRows(const StoreSnapshot& snapshot, int group, const RowFilter& filter, int64_t now_millis,
+Status VisitRows(const StoreSnapshot& snapshot, int group, const RowFilter& filter,
                  const FilteredRowVisitor& visit) {
   const GroupRecipe& recipe = *snapshot.groups().at(group).recipe;
   const auto number = static_cast<uint8_t>(group);
+  const int64_t now_millis = snapshot.now_millis();
   const double max_age_millis = filter.expire_days.value_or(INFINITY) * kMillisPerDay;
   return snapshot.Scan(group, [&](uint64_t key, std::string_view row) -> Status {
     DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe.layout, number, key));

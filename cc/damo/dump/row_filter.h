@@ -26,9 +26,9 @@ struct RowFilter {
 // Called with a row in its stored form; the bytes are valid during the call only.
 using FilteredRowVisitor = std::function<Status(const RowHeader& header, std::string_view row)>;
 
-// Visits, in key order, the rows of a group that `filter` lets pass and that are not past their time to live
-// at `now_millis`. The group is one of `snapshot`. Fails at a row that is damaged.
-Status VisitRows(const StoreSnapshot& snapshot, int group, const RowFilter& filter, int64_t now_millis,
+// Visits, in key order, the rows of a group that `filter` lets pass and that were not past their time to live
+// at the moment of `snapshot`, one of whose groups it is. Fails at a row that is damaged.
+Status VisitRows(const StoreSnapshot& snapshot, int group, const RowFilter& filter,
                  const FilteredRowVisitor& visit);
 
 }  // namespace damo

@@ -7,13 +7,14 @@
 
 #include "damo/dump/dump_format.h"
 #include "damo/dump/output_file.h"
+#include "damo/storage/directory.h"
 
 namespace damo {
 namespace {
 
 // Appends the records of a group's rows to `file`; returns how many.
-StatusOr<uint64_t> WriteGroup(const Store& store, const StoreSnapshot& snapshot, int group,
-                              const RowFilter& filter, OutputFile& file) {
+StatusOr<uint64_t> WriteGroup(const StoreSnapshot& snapshot, int group, const RowFilter& filter,
+                              OutputFile& file) {
   const size_t weight_bytes = sizeof(float) * snapshot.groups().at(group).recipe->layout.dim();
   uint64_t num_rows = 0;
   const auto write = [&](const RowHeader& header, std::string_view row) -> Status {
@@ -23,7 +24,7 @@ StatusOr<uint64_t> WriteGroup(const Store& store, const StoreSnapshot& snapshot,
     ++num_rows;
     return file.Append(row.substr(kRowHeaderBytes, weight_bytes));
   };
-  DAMO_RETURN_IF_ERROR(VisitRows(snapshot, group, filter, store.NowMillis(), write));
+  DAMO_RETURN_IF_ERROR(VisitRows(snapshot, group, filter, write));
   return num_rows;
 }
 
@@ -37,7 +38,7 @@ StatusOr<int64_t> WriteRows(const Store& store, std::optional<int64_t> only, con
   for (const auto& [group, content] : snapshot->groups()) {
     if (only && *only != group) continue;
     header.dims[group] = static_cast<int32_t>(content.recipe->config.dim);
-    DAMO_ASSIGN_OR_RETURN(header.counts[group], WriteGroup(store, *snapshot, group, filter, file));
+    DAMO_ASSIGN_OR_RETURN(header.counts[group], WriteGroup(*snapshot, group, filter, file));
     num_rows += static_cast<int64_t>(header.counts[group]);
   }
   DAMO_RETURN_IF_ERROR(file.Overwrite(0, EncodeDumpHeader(header)));
@@ -51,6 +52,7 @@ StatusOr<int64_t> WriteDump(const Store& store, const std::string& path, std::op
   DAMO_RETURN_IF_ERROR(filter.Validate());
   if (group) DAMO_RETURN_IF_ERROR(store.Table(*group).status());
   const auto write = [&]() -> StatusOr<int64_t> {
+    DAMO_RETURN_IF_ERROR(CheckOutsideStore(path, store.directory()));
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file, OutputFile::Create(path));
     DAMO_ASSIGN_OR_RETURN(const int64_t num_rows, WriteRows(store, group, filter, *file));
     DAMO_RETURN_IF_ERROR(file->Finish());

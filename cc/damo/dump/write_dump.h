@@ -17,6 +17,7 @@ namespace damo {
 // Writes the weights of every row that `filter` lets pass, of one group or of all, as of one moment, to
 // `path`; a file that is there is replaced when the new one is complete and survives loss of power. Memory
 // use does not depend on the size of the store; training goes on. Returns the number of rows written.
+// InvalidArgument if `path` lies inside the store's directory.
 StatusOr<int64_t> WriteDump(const Store& store, const std::string& path, std::optional<int64_t> group,
                             const RowFilter& filter);
 

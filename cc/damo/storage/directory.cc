@@ -43,6 +43,21 @@ bool HasCheckpoint(const std::string& directory) {
   return fs::exists(fs::path(directory) / kCheckpointFile, error);
 }
 
+StatusOr<std::string> ResolvePath(const std::string& path) {
+  std::error_code error;
+  fs::path resolved = fs::absolute(path, error);
+  if (!error) resolved = fs::weakly_canonical(resolved, error);
+  if (error) return IoError("resolve path '", path, "': ", error.message());
+  return resolved.string();
+}
+
+Status CheckOutsideStore(const std::string& path, const std::string& store_directory) {
+  DAMO_ASSIGN_OR_RETURN(const std::string resolved, ResolvePath(path));
+  const fs::path inside = fs::path(resolved).lexically_relative(store_directory);
+  if (inside.empty() || *inside.begin() == "..") return Status();
+  return InvalidArgument("'", path, "' must lie outside the store's own directory '", store_directory, "'");
+}
+
 Status SyncDirectory(const std::string& directory) {
   const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return FileError("open directory", directory, LastError());

@@ -40,6 +40,13 @@ Status EndCreation(const std::string& directory);
 
 bool HasCheckpoint(const std::string& directory);
 
+// The path without symbolic links and dots; the end of it need not exist.
+StatusOr<std::string> ResolvePath(const std::string& path);
+
+// InvalidArgument if what is made at `path`, a file or a directory, would lie inside `store_directory`, a
+// canonical path: what a store keeps and removes there, and what others write, must not meet.
+Status CheckOutsideStore(const std::string& path, const std::string& store_directory);
+
 // Creates a directory, parents included, unless it stands. Survives loss of power.
 Status CreateDirectories(const std::string& directory);
 

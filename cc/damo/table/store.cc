@@ -398,16 +398,19 @@ StatusOr<std::unique_ptr<StoreSnapshot>> Store::TakeSnapshot() const {
     std::vector<std::shared_ptr<EmbeddingTable>> tables;
     for (const auto& [number, group] : groups_) tables.push_back(group.table);
     StoreSnapshot::Groups groups;
+    int64_t now_millis = 0;
     std::unique_ptr<StorageSnapshot> rows;
     DAMO_RETURN_IF_ERROR(AtOneMoment(*storage, tables, [&]() -> Status {
       for (const auto& table : tables) {
         groups[table->group()] = {table->recipe(), table->state(), table->RowsNewerThanStorage(),
                                   table->rows_released(), std::make_shared<ReleaseHold>(table)};
       }
+      now_millis = NowMillis();
       DAMO_ASSIGN_OR_RETURN(rows, storage->NewSnapshot());
       return Status();
     }));
-    return std::make_unique<StoreSnapshot>(std::move(storage), std::move(rows), std::move(groups));
+    return std::make_unique<StoreSnapshot>(std::move(storage), now_millis, std::move(rows),
+                                           std::move(groups));
   };
   StatusOr<std::unique_ptr<StoreSnapshot>> snapshot = take();
   if (!snapshot.ok()) return snapshot.status().WithContext(StrCat("read store '", directory(), "'"));

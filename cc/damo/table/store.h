@@ -27,6 +27,7 @@
 #include "damo/table/recovery.h"
 #include "damo/table/store_snapshot.h"
 #include "damo/table/verification.h"
+#include "damo/table/verifier.h"
 #include "damo/table/write_back.h"
 
 namespace damo {
@@ -119,12 +120,9 @@ class Store {
   StatusOr<std::unique_ptr<StoreSnapshot>> TakeSnapshot() const;
 
   // Looks for damage and changes nothing: every checksum of every file, whether each row can be one and is
-  // finite, and whether groups and numbers of rows are the manifest's. Problems are found, not failures:
-  // after one it goes on. Training goes on beside it.
-  //
-  // `progress` (null: nobody asks) is called now and then with the rows looked at and those there should be;
-  // a failure that it returns ends the work and is returned.
-  using VerifyProgress = std::function<Status(int64_t num_rows, int64_t num_expected_rows)>;
+  // finite, and whether groups and numbers of rows are the manifest's; of a store that is a checkpoint, also
+  // whether it is what its description says. Problems are found, not failures: after one it goes on. Training
+  // goes on beside it. `progress` may be null.
   StatusOr<Verification> Verify(const VerifyProgress& progress = nullptr) const;
 
   // Calls `edit` while no apply call runs and the storage holds all there is, the redo log nothing;

@@ -14,6 +14,7 @@
 #include "damo/storage/copy_manifest.h"
 #include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_storage.h"
+#include "damo/table/described_groups.h"
 #include "damo/table/store.h"
 
 namespace damo {
@@ -23,26 +24,6 @@ namespace fs = std::filesystem;
 
 // Of a delta's database while it is written: rows come in sorted batches.
 constexpr int64_t kDeltaMemoryBudget = int64_t{8} << 20;
-
-StatusOr<fs::path> AbsolutePath(const std::string& path) {
-  std::error_code error;
-  fs::path absolute = fs::absolute(path, error);
-  if (!error) absolute = fs::weakly_canonical(absolute, error);
-  if (error) return IoError("resolve path '", path, "': ", error.message());
-  return absolute;
-}
-
-// What a store removes of its own directory, and what a checkpoint is, must not meet.
-Status CheckOutside(const std::string& directory, const std::string& store_directory) {
-  DAMO_ASSIGN_OR_RETURN(const fs::path path, AbsolutePath(directory));
-  const fs::path inside = path.lexically_relative(store_directory);
-  if (inside.empty() || *inside.begin() == "..") return Status();
-  return InvalidArgument("it must lie outside the store's own directory '", store_directory, "'");
-}
-
-CheckpointDescription::Group Describe(const GroupRecipe& recipe, const GroupState& state) {
-  return {recipe.config, state.step, state.num_rows};
-}
 
 CheckpointDescription NewDescription(const StoreSession::Settings& settings) {
   CheckpointDescription description;
@@ -107,6 +88,31 @@ StatusOr<std::shared_ptr<const GroupRecipe>> WithFilterOf(const GroupRecipe& res
   return MakeGroupRecipe(config, ttl_seconds);
 }
 
+// Passes rows on, and counts them.
+class CountingCursor final : public RowCursor {
+ public:
+  explicit CountingCursor(std::unique_ptr<RowCursor> rows) : rows_(std::move(rows)) {}
+  bool Next() override {
+    const bool at_row = rows_->Next();
+    num_rows_ += at_row ? 1 : 0;
+    return at_row;
+  }
+  uint64_t key() const override { return rows_->key(); }
+  std::string_view row() const override { return rows_->row(); }
+  Status status() const override { return rows_->status(); }
+  int64_t num_rows() const { return num_rows_; }
+
+ private:
+  const std::unique_ptr<RowCursor> rows_;
+  int64_t num_rows_ = 0;
+};
+
+// Compactions may have dropped rows of a group some of which have been released.
+Status CheckNumRows(int group, int64_t num_rows, int64_t expected, bool rows_released) {
+  if (num_rows == expected || (rows_released && num_rows < expected)) return Status();
+  return DataLoss("the checkpoint has ", num_rows, " rows of group ", group, ", by its manifest ", expected);
+}
+
 // Writes what is not in a Manifest: as the checkpoint has it, byte by byte.
 Status PutOtherEntries(const StorageSnapshot& now, const CheckpointChain& chain, SortedBatch& batch) {
   std::set<std::string, std::less<>> surplus;
@@ -137,7 +143,7 @@ Status Store::Checkpoint(const std::string& target) {
 }
 
 Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
-  DAMO_RETURN_IF_ERROR(CheckOutside(target, directory()));
+  DAMO_RETURN_IF_ERROR(CheckOutsideStore(target, directory()));
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Begin(target));
   CheckpointDescription description = NewDescription(session_->settings());
   // Most of it before the locks, so that they are not held long.
@@ -151,7 +157,7 @@ Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
     for (const auto& [number, group] : groups_) tables.push_back(group.table);
     DAMO_RETURN_IF_ERROR(AtOneMoment(storage, tables, [&]() -> Status {
       for (const auto& table : tables) {
-        description.groups.push_back(Describe(*table->recipe(), table->state()));
+        description.groups.push_back(DescribeGroup(*table->recipe(), table->state()));
       }
       DAMO_ASSIGN_OR_RETURN(image, storage.NewImage());
       return Status();
@@ -174,7 +180,7 @@ Status Store::CheckpointDelta(const std::string& target, const std::string& sinc
 }
 
 Status Store::WriteDelta(const std::string& target, const std::string& since) {
-  DAMO_RETURN_IF_ERROR(CheckOutside(target, directory()));
+  DAMO_RETURN_IF_ERROR(CheckOutsideStore(target, directory()));
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointChain> base, CheckpointChain::Open(since));
   CheckpointDescription description = NewDescription(session_->settings());
   if (base->description().seed != description.seed) {
@@ -182,8 +188,8 @@ Status Store::WriteDelta(const std::string& target, const std::string& since) {
                            description.seed);
   }
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Begin(target));
-  DAMO_ASSIGN_OR_RETURN(const fs::path base_path, AbsolutePath(since));
-  DAMO_ASSIGN_OR_RETURN(const fs::path target_path, AbsolutePath(target));
+  DAMO_ASSIGN_OR_RETURN(const fs::path base_path, ResolvePath(since));
+  DAMO_ASSIGN_OR_RETURN(const fs::path target_path, ResolvePath(target));
   description.base =
       CheckpointDescription::Base{base->description().id, base_path.lexically_relative(target_path).string()};
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSnapshot> now, TakeSnapshot());
@@ -193,7 +199,7 @@ Status Store::WriteDelta(const std::string& target, const std::string& since) {
   }
   for (const auto& [number, group] : now->groups()) {
     groups.insert(number);
-    description.groups.push_back(Describe(*group.recipe, group.state));
+    description.groups.push_back(DescribeGroup(*group.recipe, group.state));
   }
   const std::string database = staged->path() + "/" + kDeltaFolder;
   DAMO_RETURN_IF_ERROR(WriteDeltaDatabase(database, now->stored(), *base, groups, &*description.base));
@@ -238,6 +244,7 @@ Status Store::RestoreFrom(Storage& storage, CheckpointChain& chain) {
 StatusOr<Store::RestoredGroups> Store::PlanRestore(CheckpointChain& chain) const {
   DAMO_ASSIGN_OR_RETURN(const Manifest manifest,
                         LoadOrCreateManifest(chain.newest(), std::nullopt, /*read_only=*/true));
+  DAMO_RETURN_IF_ERROR(CheckDescribedGroups(chain.description(), manifest));
   if (manifest.seed != session_->settings().seed) {
     return InvalidArgument("the checkpoint has seed ", manifest.seed, ", the store has ",
                            session_->settings().seed);
@@ -312,7 +319,10 @@ Status Store::WriteContent(Storage& storage, const CheckpointChain& chain, const
     const auto write = [&](uint64_t key, std::optional<std::string_view> row) {
       return row ? batch.PutRow(byte, key, *row) : batch.DeleteRow(byte, key);
     };
-    DAMO_RETURN_IF_ERROR(DiffRows(*now->NewCursor(byte), *chain.NewCursor(byte), write));
+    CountingCursor restored(chain.NewCursor(byte));
+    DAMO_RETURN_IF_ERROR(DiffRows(*now->NewCursor(byte), restored, write));
+    DAMO_RETURN_IF_ERROR(
+        CheckNumRows(number, restored.num_rows(), group.state.num_rows, group.rows_released));
     DAMO_RETURN_IF_ERROR(PutGroupConfig(group.recipe->config, batch));
     DAMO_RETURN_IF_ERROR(PutGroupState(number, group.state, batch));
   }

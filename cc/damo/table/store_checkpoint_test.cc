@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -232,6 +233,24 @@ TEST_P(StoreCheckpointTest, DeltasAddUpWhateverWasChangedAndDeleted) {
   }
 }
 
+TEST_P(StoreCheckpointTest, ADeltaIsRestoredThroughASymbolicLinkToWhereItLies) {
+  fs::create_directories(a_ / "real/sub/deep");
+  fs::create_directory_symlink(a_ / "real/sub/deep", a_ / "link");
+  a_.Train(0, 2);
+  ASSERT_OK(a_.store().Checkpoint(a_ / "real/base"));
+  a_.Train(2, 1);
+  ASSERT_OK(a_.store().CheckpointDelta(a_ / "link/d1", a_ / "real/base"));
+  fs::create_directory_symlink(a_ / "real/sub/deep/d1", a_ / "other_link");
+  a_.Train(3, 1);
+  ASSERT_OK(a_.store().CheckpointDelta(a_ / "d2", a_ / "other_link"));
+  const Content at_d2 = a_.content();
+  for (const char* const name : {"link/d1", "other_link", "real/sub/deep/d1"}) {
+    EXPECT_TRUE(IsOk(a_.store().Restore({a_ / name})));
+  }
+  EXPECT_TRUE(IsOk(a_.store().Restore({a_ / "d2"})));
+  EXPECT_EQ(a_.content(), at_d2);
+}
+
 TEST_P(StoreCheckpointTest, AGroupThatTheCheckpointLacksBeginsEmpty) {
   a_.Train(0, 2);
   ASSERT_OK(a_.store().Checkpoint(a_ / "c"));
@@ -297,7 +316,7 @@ TEST_P(StoreCheckpointTest, ADirectoryThatStandsIsNotTouched) {
   EXPECT_TRUE(FailsWith(a_.store().Checkpoint(a_ / "c"), StatusCode::kInvalidArgument,
                         "/c': there is something already"));
   EXPECT_TRUE(FailsWith(a_.store().Checkpoint(a_.path() + "/c"), StatusCode::kInvalidArgument,
-                        "it must lie outside the store's own directory"));
+                        "/c' must lie outside the store's own directory"));
 }
 
 TEST_P(StoreCheckpointTest, LogRecordsOfBeforeAreNotReplayedOverRestoredRows) {
@@ -387,6 +406,52 @@ TEST_F(DamagedCheckpointTest, ATruncatedDescriptionIsNoticed) {
     fs::resize_file(path, bytes);
     ExpectRefused({a_ / "full"}, StatusCode::kDataLoss, "is not a JSON object");
   }
+}
+
+TEST_F(DamagedCheckpointTest, ADescriptionThatIsNotTheManifestsIsRefusedWithBothValues) {
+  const auto expect = [&](const std::function<void(CheckpointDescription&)>& change, std::string_view text) {
+    for (const char* const name : {"full", "delta"}) {
+      const StatusOr<CheckpointDescription> written = ReadDescription(a_ / name);
+      ASSERT_OK(written.status());
+      CheckpointDescription changed = *written;
+      change(changed);
+      ASSERT_OK(WriteDescription(changed, a_ / name));
+      ExpectRefused({a_ / name}, StatusCode::kDataLoss, text);
+      ASSERT_OK(WriteDescription(*written, a_ / name));
+    }
+  };
+  expect([](auto& d) { d.groups[0].num_rows = 9; }, "group 1: the description has rows 9, the manifest ");
+  expect([](auto& d) { d.groups[1].step = 12345; }, "group 2: the description has step 12345, the manifest ");
+  expect([](auto& d) { d.groups[0].config.optimizer.Insert("gamma", 0.5); },
+         "group 1: the description has config {");
+  expect([](auto& d) { d.groups[0].config.group = 9; },
+         "group 9: the description has it, the manifest does not");
+  expect([](auto& d) { d.groups.pop_back(); }, "the description has number of groups 1, the manifest 2");
+  expect([](auto& d) { d.seed = 3; }, "the description has seed 3, the manifest 0");
+  EXPECT_TRUE(IsOk(a_.store().Restore({a_ / "delta"})));
+}
+
+TEST_F(DamagedCheckpointTest, ANumberOfRowsThatIsNotTheManifestsIsNoticedAndNothingChanges) {
+  StatusOr<CheckpointDescription> description = ReadDescription(a_ / "full");
+  ASSERT_OK(description.status());
+  fs::remove(a_ / "full/DAMO_CHECKPOINT");  // so that it can be written to
+  {
+    StatusOr<std::unique_ptr<Storage>> storage = OpenRocksDbStorage(a_ / "full", RocksDbStorageOptions());
+    ASSERT_OK(storage.status());
+    const auto snapshot = (*storage)->NewSnapshot();
+    const std::unique_ptr<RowCursor> rows = (*snapshot)->NewCursor(1);
+    ASSERT_TRUE(rows->Next());
+    const std::unique_ptr<StorageBatch> batch = (*storage)->NewBatch();
+    ASSERT_OK(batch->DeleteRow(1, rows->key()));
+    ASSERT_OK((*storage)->Write(*batch));
+  }
+  StatusOr<std::vector<StorageFile>> files = DescribeFiles(a_ / "full", "");
+  ASSERT_OK(files.status());
+  description->files = std::move(*files);
+  ASSERT_OK(WriteDescription(*description, a_ / "full"));
+  const int64_t num_rows = description->groups[0].num_rows;
+  ExpectRefused({a_ / "full"}, StatusCode::kDataLoss,
+                StrCat("the checkpoint has ", num_rows - 1, " rows of group 1, by its manifest ", num_rows));
 }
 
 TEST_F(DamagedCheckpointTest, AWrongOrMissingBaseIsNoticed) {

@@ -32,10 +32,13 @@ class StoreSnapshot {
   };
   using Groups = std::map<int, Group>;
 
-  StoreSnapshot(StoreSession::Use use, std::unique_ptr<StorageSnapshot> rows, Groups groups)
-      : use_(std::move(use)), rows_(std::move(rows)), groups_(std::move(groups)) {}
+  StoreSnapshot(StoreSession::Use use, int64_t now_millis, std::unique_ptr<StorageSnapshot> rows,
+                Groups groups)
+      : use_(std::move(use)), now_millis_(now_millis), rows_(std::move(rows)), groups_(std::move(groups)) {}
 
   const Groups& groups() const { return groups_; }
+  // The moment, by the store's clock: rows are as old as they were then, however long it takes to read them.
+  int64_t now_millis() const { return now_millis_; }
 
   // Visits every row of a group in its stored form, in key order; those that were expired when the snapshot
   // was taken, too, unless a compaction has dropped them. A group that does not exist has no rows.
@@ -46,6 +49,7 @@ class StoreSnapshot {
 
  private:
   const StoreSession::Use use_;  // goes last: the storage must be open when the snapshot of it goes
+  const int64_t now_millis_;
   const std::unique_ptr<StorageSnapshot> rows_;
   const Groups groups_;
 };

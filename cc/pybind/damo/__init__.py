@@ -46,6 +46,7 @@ from damo._damo import (  # noqa: E402 - its dependency must be loaded first
     PyStorage,
     build_id,
     close_all,
+    verify_checkpoint,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "PyStorage",
     "build_id",
     "close_all",
+    "verify_checkpoint",
 ]
 
 # RocksDB's threads must be gone before the interpreter takes the process apart.
