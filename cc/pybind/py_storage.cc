@@ -106,7 +106,7 @@ py::dict GroupDict(const GroupStats& group) {
   dict["dirty"] = group.memory.num_dirty;
   dict["evicted"] = group.memory.num_evicted;
   dict["filter_bytes"] = group.memory.filter_bytes;
-  dict["filter_fill"] = group.memory.filter_fill;
+  dict["filter_fill"] = group.filter_fill;
   return dict;
 }
 

@@ -32,14 +32,6 @@ int64_t NumPages(const FilterOptions& options) {
   return static_cast<int64_t>(std::ceil(counters / static_cast<double>(CountingFilter::kCountersPerPage)));
 }
 
-int64_t CountSet(std::string_view page) {
-  int64_t num_set = 0;
-  for (const char byte : page) {
-    num_set += ((byte & 0x0f) != 0 ? 1 : 0) + ((byte & 0xf0) != 0 ? 1 : 0);
-  }
-  return num_set;
-}
-
 }  // namespace
 
 // The places of a key's counters within its page, one after another.
@@ -69,6 +61,14 @@ CountingFilter::CountingFilter(const FilterOptions& options)
     : options_(options),
       num_probes_(std::max(1, static_cast<int>(std::lround(-std::log2(options.fpr))))),
       pages_(NumPages(options)) {}
+
+int64_t CountingFilter::CountSet(std::string_view page) {
+  int64_t num_set = 0;
+  for (const char byte : page) {
+    num_set += ((byte & 0x0f) != 0 ? 1 : 0) + ((byte & 0xf0) != 0 ? 1 : 0);
+  }
+  return num_set;
+}
 
 int64_t CountingFilter::FullBytes(const FilterOptions& options) {
   return NumPages(options) * static_cast<int64_t>(kPageBytes);

@@ -61,6 +61,8 @@ class CountingFilter {
   std::string_view page(int64_t i) const;
   // Replaces a page. Requires kPageBytes bytes.
   void SetPage(int64_t i, std::string_view bytes);
+  // Counters of a page that are not 0.
+  static int64_t CountSet(std::string_view page);
 
  private:
   using Page = std::array<uint8_t, kPageBytes>;

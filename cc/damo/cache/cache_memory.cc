@@ -59,6 +59,11 @@ int64_t CacheMemory::used_bytes() const {
   return used_bytes_;
 }
 
+int64_t CacheMemory::reserved_bytes() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return reserved_bytes_;
+}
+
 void CacheMemory::Join(Holder* holder) {
   const std::lock_guard<std::mutex> lock(mutex_);
   holders_.push_back(holder);
@@ -108,6 +113,7 @@ void CacheMemory::Reserve(int64_t bytes) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     used_bytes_ += bytes;
+    reserved_bytes_ += bytes;
     used = used_bytes_;
   }
   while (bytes > 0 && used > limit_bytes()) {

@@ -55,6 +55,8 @@ class CacheMemory {
   // Counts memory that is no cache's, or, negative, is no longer. Goes over the limit if need be; what caches
   // can give back at once they do.
   void Reserve(int64_t bytes);
+  // What Reserve() has counted.
+  int64_t reserved_bytes() const;
 
   // Rows of up to an eighth of this share slabs of exactly this size, which are cut from large pages.
   static constexpr size_t kSlabBytes = size_t{32} << 10;
@@ -72,6 +74,7 @@ class CacheMemory {
   mutable std::mutex mutex_;  // guards what follows
   int64_t limit_bytes_;
   int64_t used_bytes_ = 0;
+  int64_t reserved_bytes_ = 0;  // of these
   std::vector<Holder*> holders_;
   std::vector<char*> free_slabs_;  // of kSlabBytes
   std::vector<char*> chunks_;

@@ -67,6 +67,7 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
                                       : shared_.write_back->Flush(storage));
     std::unique_lock<std::mutex> lock(apply_mutex_);
     DAMO_RETURN_IF_ERROR(CheckMayApply());
+    DAMO_RETURN_IF_ERROR(LoadFilter(storage));
     const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
     ApplyCall call(
@@ -253,6 +254,7 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
   const std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
   const std::lock_guard<std::mutex> lock(apply_mutex_);
   DAMO_RETURN_IF_ERROR(CheckMayApply());
+  DAMO_RETURN_IF_ERROR(LoadFilter(storage));
   // Without redo records what came before survives by this flush only. It comes before the call has a time:
   // rows that expire until it ends are released.
   if (shared_.durability == Durability::kCheckpoint) {
@@ -492,6 +494,7 @@ Status CachedTable::Replay(Storage& storage, uint64_t lsn, const ApplyRecord& re
     return DataLoss("redo record ", lsn, " of group ", group(), " has step ", header.step, " and dim ",
                     header.dim, ", expected step ", state().step, " and dim ", dim());
   }
+  if (header.num_counted > 0) DAMO_RETURN_IF_ERROR(LoadFilter(storage));
   return ApplyRecorded(storage, lsn, record, executor).status();
 }
 

@@ -39,19 +39,31 @@ StatusOr<std::shared_ptr<GroupFilter>> CachedTable::MakeFilter(const GroupRecipe
                                                                const Storage& storage) const {
   const GroupConfig& config = recipe.config;
   if (config.min_count == 0 || session().settings().read_only) return std::shared_ptr<GroupFilter>();
+  DAMO_RETURN_IF_ERROR(CheckFilterFits(config, shared_.memory->reserved_bytes(), shared_.memory_budget));
   auto filter = std::make_shared<GroupFilter>(group(), *config.filter(), shared_.memory);
   DAMO_RETURN_IF_ERROR(filter->Load(storage));
   return filter;
 }
 
+// Not before it is needed: who opens a store to look at it, or to delete rows, is to need no memory for it.
 Status CachedTable::LoadFilter(const Storage& storage) {
-  DAMO_ASSIGN_OR_RETURN(filter_, MakeFilter(*recipe(), storage));
+  if (filter_ != nullptr) return Status();
+  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<GroupFilter> filter, MakeFilter(*recipe(), storage));
+  std::atomic_store(&filter_, std::move(filter));
   return Status();
+}
+
+Status CachedTable::PrepareToApply(const Storage& storage) {
+  const std::lock_guard<std::mutex> apply_lock(apply_mutex_);
+  return LoadFilter(storage);
 }
 
 TableMemory CachedTable::memory() const {
   const RowCacheStats stats = cache_->Stats();
-  TableMemory memory{stats.num_rows, stats.num_dirty, stats.num_evicted};
+  TableMemory memory;
+  memory.num_rows = stats.num_rows;
+  memory.num_dirty = stats.num_dirty;
+  memory.num_evicted = stats.num_evicted;
   // Not under the apply mutex, which may be held long.
   const std::shared_ptr<const GroupFilter> filter = std::atomic_load(&filter_);
   if (filter != nullptr) {
@@ -65,8 +77,11 @@ StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> r
                                             const std::function<Status()>& save) {
   const std::lock_guard<std::mutex> apply_lock(apply_mutex_);
   if (state().step != flushed_step_) return false;
-  // What a filter has counted is in the storage as well.
-  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<GroupFilter> filter, MakeFilter(*recipe, storage));
+  // A filter goes on with what it has counted, which is in the storage as well: its size is fixed.
+  std::shared_ptr<GroupFilter> filter = recipe->config.min_count > 0 ? filter_ : nullptr;
+  if (filter == nullptr) {
+    DAMO_ASSIGN_OR_RETURN(filter, MakeFilter(*recipe, storage));
+  }
   DAMO_RETURN_IF_ERROR(save());
   SetRecipe(std::move(recipe));
   std::atomic_store(&filter_, std::move(filter));
@@ -102,16 +117,14 @@ void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
   flushed_step_ = state().step;
 }
 
-Status CachedTable::ForgetAll(const Storage& storage) {
-  DAMO_ASSIGN_OR_RETURN(std::shared_ptr<GroupFilter> filter, MakeFilter(*recipe(), storage));
-  std::atomic_store(&filter_, std::move(filter));
+void CachedTable::ForgetAll() {
+  std::atomic_store(&filter_, std::shared_ptr<GroupFilter>());
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->EndHoldingAllRows();
   cache_->DropAllRows();
   open_record_.reset();
   broken_ = Status();
   flushed_step_ = state().step;
-  return Status();
 }
 
 StatusOr<std::optional<std::string>> CachedTable::DoGetRow(const Storage& storage, uint64_t key) const {

@@ -42,6 +42,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
     RedoLog* log;           // null in a read-only store
     WriteBack* write_back;  // null in a read-only store
     Durability durability;
+    int64_t memory_budget = StoreOptions::kDefaultMemoryBudget;  // bounds the filters of the store
   };
 
   CachedTable(std::shared_ptr<StoreSession> session, const std::shared_ptr<const GroupRecipe>& recipe,
@@ -52,12 +53,11 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   // Looks whether the storage has rows of the table. If it has none, keys that are not in the cache are not
   // looked for there until the cache has let a row go. Called before any other call.
   Status CheckWhetherEmpty(const Storage& storage);
-  // Makes the filter of a group with a min_count, as the storage has it. Called before any other call, too.
-  Status LoadFilter(const Storage& storage);
 
   StatusOr<bool> TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe, const Storage& storage,
                                  const std::function<Status()>& save) override;
   TableMemory memory() const override;
+  Status PrepareToApply(const Storage& storage) override;
   std::mutex& apply_mutex() override { return apply_mutex_; }
   std::vector<StoredRow> RowsNewerThanStorage() const override;
 
@@ -79,7 +79,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
   void Forget(const std::optional<std::vector<uint64_t>>& keys) override;
-  Status ForgetAll(const Storage& storage) override;
+  void ForgetAll() override;
 
   // ---- WriteBackSource ----
   int source_group() const override { return group(); }
@@ -91,8 +91,10 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   void EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
 
   // The filter that a table with this recipe needs, null if it needs none: nobody applies gradients in a
-  // read-only store.
+  // read-only store. Requires apply_mutex_, as does the other.
   StatusOr<std::shared_ptr<GroupFilter>> MakeFilter(const GroupRecipe& recipe, const Storage& storage) const;
+  // Makes it if it is not there yet.
+  Status LoadFilter(const Storage& storage);
   Status FillSlot(const GroupRecipe& recipe, uint64_t key, std::optional<std::string_view> stored,
                   CachedRow* cached) const;
   void CopyStoredForm(const CachedRow& cached, size_t row_bytes, char* stored) const;
@@ -147,7 +149,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   const std::unique_ptr<RowCache> cache_;  // its content changes in const calls, too
 
   std::mutex apply_mutex_;               // held through an apply call; guards what follows
-  std::shared_ptr<GroupFilter> filter_;  // null: none; see MakeFilter()
+  std::shared_ptr<GroupFilter> filter_;  // null: none, or not loaded; see LoadFilter()
   KeyPartition partition_;
   std::vector<ShardUpdate> updates_;  // of each shard
   // The record of a call that is being applied in parts: until it is done its rows are not all in the cache.

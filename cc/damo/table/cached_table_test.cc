@@ -354,7 +354,7 @@ TEST_F(CachedTableTest, FilterTakesItsMemoryFromTheRows) {
   EXPECT_EQ(table_->memory().filter_bytes, 0) << "reserved; taken when it is used";
   Apply(*table_, {{1'000'000}, Floats(kDim, 1.0f)});
   EXPECT_EQ(table_->memory().filter_bytes, 4096);
-  EXPECT_GT(table_->memory().filter_fill, 0);
+  EXPECT_GT(table_->memory().filter_fill.value_or(0), 0);
 }
 
 TEST_F(CachedTableTest, RowsAreReadPastACacheThatIsAllDirty) {

@@ -38,7 +38,7 @@ class DirectTable final : public EmbeddingTable {
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
   void Forget(const std::optional<std::vector<uint64_t>>& /*keys*/) override {}  // has no memory
-  Status ForgetAll(const Storage& /*storage*/) override { return Status(); }
+  void ForgetAll() override {}
 
   Status LookupUnique(const UniqueKeys& unique, int64_t begin, int64_t end, const Storage& storage,
                       const LookupOptions& options, const Moment& moment, Span<float> weights) const;

@@ -92,7 +92,7 @@ struct TableMemory {
   int64_t num_dirty = 0;    // rows newer than in the storage
   int64_t num_evicted = 0;  // rows that made room for others since the table was opened
   int64_t filter_bytes = 0;
-  double filter_fill = 0;  // see CountingFilter::fill()
+  std::optional<double> filter_fill;  // see CountingFilter::fill(); nullopt: no filter is in memory
 };
 
 // Thread-safe. Apply calls of one table run one after another, lookups beside them; a lookup sees each apply
@@ -157,6 +157,10 @@ class EmbeddingTable {
 
   virtual TableMemory memory() const { return {}; }
 
+  // Brings into memory what apply calls need besides rows. They do so themselves where this was not called;
+  // called before, it is who opens the store that learns of a memory budget which is too small.
+  virtual Status PrepareToApply(const Storage& /*storage*/) { return Status(); }
+
   // ---- for the store, where rows change by other ways than apply calls ----
 
   // Apply calls wait while it is held.
@@ -170,14 +174,13 @@ class EmbeddingTable {
     set_state(state);
     Forget(keys);
   }
-  // Takes the content of `storage` as a new beginning, whatever the table had before: rows in memory are
-  // void, those newer than in the storage, too. `recipe` has rows of the same layout. Requires apply_mutex(),
-  // and that no flush runs. If it fails nothing must be applied any more.
-  Status BeginAnew(std::shared_ptr<const GroupRecipe> recipe, const GroupState& state,
-                   const Storage& storage) {
+  // Takes the content of the storage as a new beginning, whatever the table had before: all in memory is
+  // void, also rows newer than in the storage. `recipe` has rows of the same layout. Requires apply_mutex(),
+  // and that no flush runs.
+  void BeginAnew(std::shared_ptr<const GroupRecipe> recipe, const GroupState& state) {
     SetRecipe(std::move(recipe));
     set_state(state);
-    return ForgetAll(storage);
+    ForgetAll();
   }
   GroupState state() const { return {step_, num_rows_}; }
 
@@ -239,8 +242,8 @@ class EmbeddingTable {
   StatusOr<double> NextLearningRate(const GroupRecipe& recipe, const ApplyOptions& options) const;
   // See TakeFromStorage().
   virtual void Forget(const std::optional<std::vector<uint64_t>>& keys) = 0;
-  // Forgets all that memory holds of the table, and takes from `storage` what else it needs; see BeginAnew().
-  virtual Status ForgetAll(const Storage& storage) = 0;
+  // Forgets all that memory holds of the table; see BeginAnew().
+  virtual void ForgetAll() = 0;
   // What a lookup in a group of this recipe goes by: without a row an admission filter lets nothing through.
   static LookupOptions OptionsFor(const GroupRecipe& recipe, LookupOptions options) {
     if (recipe.config.min_count > 0) options.missing = MissingRow::kZeros;

@@ -6,9 +6,32 @@
 #include <string_view>
 #include <utility>
 
+#include "damo/config/store_options.h"
 #include "damo/table/manifest.h"
 
 namespace damo {
+
+Status CheckFilterFits(const GroupConfig& config, int64_t other_bytes, int64_t memory_budget) {
+  const int64_t filter_bytes = CountingFilter::FullBytes(*config.filter());
+  const int64_t total_bytes = other_bytes + filter_bytes;
+  const int64_t limit_bytes = PlanMemory(memory_budget).cache_bytes / 2;
+  if (total_bytes <= limit_bytes) return Status();
+  return InvalidArgument("a filter with filter_capacity=", *config.filter_capacity,
+                         " and filter_fpr=", *config.filter_fpr, " takes ", filter_bytes,
+                         " bytes, those of all groups ", total_bytes, "; memory_budget=", memory_budget,
+                         " leaves ", limit_bytes, " to them: ask for a smaller capacity or a larger budget");
+}
+
+StatusOr<double> StoredFilterFill(const Storage& storage, int group, const FilterOptions& options) {
+  const int64_t num_pages =
+      CountingFilter::FullBytes(options) / static_cast<int64_t>(CountingFilter::kPageBytes);
+  int64_t num_set = 0;
+  for (int64_t page = 0; page < num_pages; ++page) {
+    DAMO_ASSIGN_OR_RETURN(const std::optional<std::string> bytes, GetFilterPage(storage, group, page));
+    if (bytes) num_set += CountingFilter::CountSet(*bytes);
+  }
+  return static_cast<double>(num_set) / static_cast<double>(num_pages * CountingFilter::kCountersPerPage);
+}
 
 GroupFilter::GroupFilter(int group, const FilterOptions& options, std::shared_ptr<CacheMemory> memory)
     : group_(group), memory_(std::move(memory)), counts_(options), is_changed_(counts_.num_pages()) {

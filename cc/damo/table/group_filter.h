@@ -15,6 +15,7 @@
 #include "damo/base/span.h"
 #include "damo/base/status.h"
 #include "damo/cache/cache_memory.h"
+#include "damo/config/group_config.h"
 #include "damo/storage/storage.h"
 
 namespace damo {
@@ -24,6 +25,13 @@ struct CountedKey {
   uint64_t key;
   uint32_t occurrences;
 };
+
+// The filters of a store may take half of what its memory budget has for rows. InvalidArgument with all
+// numbers if that of `config`, which has one, does not fit beside `other_bytes` of others.
+Status CheckFilterFits(const GroupConfig& config, int64_t other_bytes, int64_t memory_budget);
+
+// See CountingFilter::fill(), of a filter that is in a manifest only. Reads all of it.
+StatusOr<double> StoredFilterFill(const Storage& storage, int group, const FilterOptions& options);
 
 // Thread-compatible: of one table, whose apply mutex guards it, except as said.
 class GroupFilter {

@@ -110,6 +110,9 @@ Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSyst
                           MakeTable(std::move(*recipe), manifest.states.at(group), storage, &cached));
     groups_[group].table->set_rows_released(manifest.released.count(group) != 0);
   }
+  if (!read_only) {
+    for (const auto& [group, table] : cached) write_back_->AddSource(table->source());
+  }
   // A reader cannot flush: what the writer has not brought into the storage must find room.
   if (read_only) memory_->set_limit_bytes(std::numeric_limits<int64_t>::max());
   DAMO_RETURN_IF_ERROR(Recover(manifest, cached, storage));
@@ -149,13 +152,12 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::MakeTable(std::shared_ptr<const
   if (memory_ == nullptr) {
     return std::shared_ptr<EmbeddingTable>(std::make_shared<DirectTable>(session_, std::move(recipe), state));
   }
-  auto table = std::make_shared<CachedTable>(
-      session_, std::move(recipe), state,
-      CachedTable::Shared{memory_, log_.get(), write_back_.get(), *options_.durability});
+  auto table =
+      std::make_shared<CachedTable>(session_, std::move(recipe), state,
+                                    CachedTable::Shared{memory_, log_.get(), write_back_.get(),
+                                                        *options_.durability, *options_.memory_budget});
   DAMO_RETURN_IF_ERROR(table->CheckWhetherEmpty(storage));
-  DAMO_RETURN_IF_ERROR(table->LoadFilter(storage));
-  if (write_back_ != nullptr) write_back_->AddSource(table->source());
-  if (cached != nullptr) (*cached)[table->group()] = table.get();
+  (*cached)[table->group()] = table.get();
   return std::shared_ptr<EmbeddingTable>(std::move(table));
 }
 
@@ -202,57 +204,65 @@ void Store::CompleteFilter(GroupConfig* asked) const {
   }
 }
 
-Status Store::CheckFilterFits(const GroupConfig& config) const {
+Status Store::CheckFilterFitsAll(const GroupConfig& config) const {
   if (config.min_count == 0 || *options_.read_only) return Status();
-  const int64_t filter_bytes = CountingFilter::FullBytes(*config.filter());
-  int64_t total_bytes = filter_bytes;
+  int64_t other_bytes = 0;
   for (const auto& [number, group] : groups_) {
     const std::shared_ptr<const GroupRecipe> recipe = group.table->recipe();
     if (number == config.group || recipe->config.min_count == 0) continue;
-    total_bytes += CountingFilter::FullBytes(*recipe->config.filter());
+    other_bytes += CountingFilter::FullBytes(*recipe->config.filter());
   }
-  const int64_t cache_bytes = PlanMemory(*options_.memory_budget).cache_bytes;
-  if (total_bytes <= cache_bytes / 2) return Status();
-  return InvalidArgument("a filter with filter_capacity=", *config.filter_capacity,
-                         " and filter_fpr=", *config.filter_fpr, " takes ", filter_bytes,
-                         " bytes, those of all groups ", total_bytes,
-                         "; memory_budget=", *options_.memory_budget, " leaves ", cache_bytes / 2,
-                         " to them: ask for a smaller capacity or a larger budget");
+  return CheckFilterFits(config, other_bytes, *options_.memory_budget);
 }
 
-StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(Storage& storage, GroupConfig asked_config) {
-  CompleteFilter(&asked_config);
+StatusOr<std::shared_ptr<EmbeddingTable>> Store::AddGroupLocked(Storage& storage,
+                                                                const GroupConfig& as_asked) {
+  GroupConfig completed = as_asked;
+  CompleteFilter(&completed);
   DAMO_ASSIGN_OR_RETURN(std::shared_ptr<const GroupRecipe> recipe,
-                        MakeGroupRecipe(asked_config, options_.ttl_seconds));
+                        MakeGroupRecipe(completed, options_.ttl_seconds));
   const GroupConfig& asked = recipe->config;
-  DAMO_RETURN_IF_ERROR(CheckFilterFits(asked));
+  DAMO_RETURN_IF_ERROR(CheckFilterFitsAll(asked));
   const auto it = groups_.find(asked.group);
   if (it == groups_.end()) {
     const GroupState state;
     DAMO_RETURN_IF_ERROR(session_->CheckMayWrite());
     DAMO_RETURN_IF_ERROR(SaveConfig(storage, asked, &state));
+    CachedTables cached;
     DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table,
-                          MakeTable(std::move(recipe), state, storage, nullptr));
-    SetAskedFor(groups_[table->group()] = Group{table});
+                          MakeTable(std::move(recipe), state, storage, &cached));
+    if (write_back_ != nullptr) write_back_->AddSource(cached.at(table->group())->source());
+    Group& group = groups_[table->group()];
+    group.table = table;
+    DAMO_RETURN_IF_ERROR(SetAskedFor(group, as_asked, storage));
     return table;
   }
   Group& group = it->second;
   const std::shared_ptr<const GroupRecipe> has = group.table->recipe();
   if (group.asked_for) {
     DAMO_RETURN_IF_ERROR(CheckSameConfig(has->config, asked));
+    NoteAskedFor(group, as_asked);
     return group.table;
   }
   DAMO_RETURN_IF_ERROR(CheckSameRows(has->config, asked));
   if (!CheckSameConfig(has->config, asked).ok()) {
     DAMO_RETURN_IF_ERROR(ChangeConfig(storage, *group.table, recipe));
   }
-  SetAskedFor(group);
+  DAMO_RETURN_IF_ERROR(SetAskedFor(group, as_asked, storage));
   return group.table;
 }
 
-void Store::SetAskedFor(Group& group) {
-  group.asked_for = true;
+Status Store::SetAskedFor(Group& group, const GroupConfig& asked, const Storage& storage) {
+  DAMO_RETURN_IF_ERROR(group.table->PrepareToApply(storage));
+  NoteAskedFor(group, asked);
   group.table->AllowRelease();
+  return Status();
+}
+
+void Store::NoteAskedFor(Group& group, const GroupConfig& asked) {
+  group.asked_for = true;
+  group.asked_capacity = group.asked_capacity || asked.filter_capacity.has_value();
+  group.asked_fpr = group.asked_fpr || asked.filter_fpr.has_value();
 }
 
 Status Store::ChangeConfig(Storage& storage, EmbeddingTable& table,
@@ -324,9 +334,17 @@ StatusOr<StoreStats> Store::Stats() const {
     group.step = table->step();
     group.counters = table->counters();
     group.memory = table->memory();
+    DAMO_ASSIGN_OR_RETURN(group.filter_fill, FilterFill(*recipe, group.memory));
     stats.groups.push_back(std::move(group));
   }
   return stats;
+}
+
+StatusOr<double> Store::FilterFill(const GroupRecipe& recipe, const TableMemory& memory) const {
+  if (memory.filter_fill) return *memory.filter_fill;
+  if (recipe.config.min_count == 0) return 0.0;
+  DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+  return StoredFilterFill(*storage, recipe.config.group, *recipe.config.filter());
 }
 
 Status Store::Flush() {
@@ -393,7 +411,9 @@ StatusOr<std::unique_ptr<StoreSnapshot>> Store::TakeSnapshot() const {
     DAMO_ASSIGN_OR_RETURN(StoreSession::Use storage, session_->BeginRead());
     // Before the lock, so that it is not held long.
     if (write_back_ != nullptr) DAMO_RETURN_IF_ERROR(write_back_->Flush(*storage));
-    // I/O under the lock on purpose: a group that is added meanwhile would be in the snapshot by half.
+    // I/O under the locks on purpose: a group that is added meanwhile, or restored, would be in the snapshot
+    // by half.
+    const std::lock_guard<std::mutex> change_lock(change_mutex_);
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<std::shared_ptr<EmbeddingTable>> tables;
     for (const auto& [number, group] : groups_) tables.push_back(group.table);

@@ -40,6 +40,7 @@ struct GroupStats {
   int64_t step = 0;
   TableCounters counters;
   TableMemory memory;
+  double filter_fill = 0;  // see CountingFilter::fill(); of one that is not in memory, as last flushed
 };
 
 struct StoreStats {
@@ -158,7 +159,11 @@ class Store {
  private:
   struct Group {
     std::shared_ptr<EmbeddingTable> table;
-    bool asked_for = false;  // by AddGroup() since opening
+    // By AddGroup() since opening: the group, and what of its filter's size. Else that is as it stood, or a
+    // default.
+    bool asked_for = false;
+    bool asked_capacity = false;
+    bool asked_fpr = false;
   };
 
   Store(const StoreOptions& options, std::shared_ptr<StoreSession> session);
@@ -167,25 +172,30 @@ class Store {
   Status Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage);
   // Puts direct tables in the place of the cached ones, which hold nothing that is not in the storage.
   void GoDirect();
+  // A table of either kind. One that is cached goes into `cached`, too, for the caller to make known to
+  // write_back_.
   StatusOr<std::shared_ptr<EmbeddingTable>> MakeTable(std::shared_ptr<const GroupRecipe> recipe,
                                                       const GroupState& state, const Storage& storage,
                                                       CachedTables* cached);
-  StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(Storage& storage, GroupConfig asked);
+  StatusOr<std::shared_ptr<EmbeddingTable>> AddGroupLocked(Storage& storage, const GroupConfig& as_asked);
   // Fills in what is not asked for of a group's filter: as it stands, else by default.
   void CompleteFilter(GroupConfig* asked) const;
   // Fails unless the filters of all groups, with this one's, leave enough of the memory budget to rows.
-  Status CheckFilterFits(const GroupConfig& config) const;
+  Status CheckFilterFitsAll(const GroupConfig& config) const;
   Status ChangeConfig(Storage& storage, EmbeddingTable& table,
                       const std::shared_ptr<const GroupRecipe>& recipe);
   // Writes a group's config; of a new group its state, too.
   static Status SaveConfig(Storage& storage, const GroupConfig& config, const GroupState* new_state);
   // Where no write-back does.
   Status SaveEventTime(Storage& storage) const;
-  // Lets expired rows of a group go, whose settings stay as they are until the store is closed.
-  static void SetAskedFor(Group& group);
+  // Lets expired rows of a group go, whose settings stay as they are until the store is closed. `asked` is as
+  // it was asked for.
+  static Status SetAskedFor(Group& group, const GroupConfig& asked, const Storage& storage);
+  static void NoteAskedFor(Group& group, const GroupConfig& asked);
   Status ExpireGroup(EmbeddingTable& table, const std::function<Status(const ExpireProgress&)>& report,
                      ExpireProgress* done);
   StatusOr<int64_t> RemoveExpired(EmbeddingTable& table, const std::vector<uint64_t>& keys);
+  StatusOr<double> FilterFill(const GroupRecipe& recipe, const TableMemory& memory) const;
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
   Status EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
                     const std::function<Status(std::vector<GroupEdit>& edits)>& edit);
@@ -206,8 +216,17 @@ class Store {
   struct RestoredGroups : std::map<int, RestoredGroup> {
     int64_t event_millis = 0;  // of a clock of events
   };
+  using TableMap = std::map<int, std::shared_ptr<EmbeddingTable>>;
   Status RestoreFrom(Storage& storage, CheckpointChain& chain);
+  // Tables of the groups that the store lacks; `cached` as in MakeTable().
+  StatusOr<TableMap> MakeNewTables(const RestoredGroups& groups, const Storage& storage,
+                                   CachedTables* cached);
   StatusOr<RestoredGroups> PlanRestore(CheckpointChain& chain) const;
+  // What a group of the store is to be: `restored` is the checkpoint's recipe, null where it has none.
+  StatusOr<std::shared_ptr<const GroupRecipe>> RestoredRecipe(
+      const Group& has, std::shared_ptr<const GroupRecipe> restored) const;
+  // Fails unless the filters that will be in memory leave enough of the memory budget to rows.
+  Status CheckFiltersFit(const RestoredGroups& groups) const;
   Status ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups);
   Status WriteContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups,
                       SortedBatch& batch) const;
@@ -220,7 +239,8 @@ class Store {
   std::unique_ptr<RedoLog> log_;
   std::unique_ptr<WriteBack> write_back_;
   // In this order: leave to use the storage (session_), change_mutex_, mutex_, then what a flush takes.
-  std::mutex change_mutex_;   // held where groups are added, and through a restore
+  // Held where groups are added, through a restore, and where a moment of all groups is taken.
+  mutable std::mutex change_mutex_;
   mutable std::mutex mutex_;  // guards groups_
   std::map<int, Group> groups_;
 };

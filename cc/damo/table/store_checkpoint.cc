@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "damo/admission/counting_filter.h"
 #include "damo/checkpoint/checkpoint_chain.h"
 #include "damo/checkpoint/description.h"
 #include "damo/checkpoint/merged_cursor.h"
@@ -14,6 +15,7 @@
 #include "damo/storage/copy_manifest.h"
 #include "damo/storage/directory.h"
 #include "damo/storage/rocksdb_storage.h"
+#include "damo/table/cached_table.h"
 #include "damo/table/described_groups.h"
 #include "damo/table/store.h"
 
@@ -75,18 +77,6 @@ Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& n
 }
 
 // ---- restore ----
-
-// `asked`, or the same with the filter of `restored` if it has none: the pages will be there, and what they
-// are must be known.
-StatusOr<std::shared_ptr<const GroupRecipe>> WithFilterOf(const GroupRecipe& restored,
-                                                          std::shared_ptr<const GroupRecipe> asked,
-                                                          std::optional<int64_t> ttl_seconds) {
-  if (!restored.config.filter() || asked->config.filter()) return asked;
-  GroupConfig config = asked->config;
-  config.filter_capacity = restored.config.filter_capacity;
-  config.filter_fpr = restored.config.filter_fpr;
-  return MakeGroupRecipe(config, ttl_seconds);
-}
 
 // Passes rows on, and counts them.
 class CountingCursor final : public RowCursor {
@@ -151,7 +141,8 @@ Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
   DAMO_RETURN_IF_ERROR(storage.Flush());
   std::unique_ptr<StorageImage> image;
   {
-    // I/O under the lock on purpose, as in TakeSnapshot().
+    // I/O under the locks on purpose, as in TakeSnapshot().
+    const std::lock_guard<std::mutex> change_lock(change_mutex_);
     const std::lock_guard<std::mutex> lock(mutex_);
     std::vector<std::shared_ptr<EmbeddingTable>> tables;
     for (const auto& [number, group] : groups_) tables.push_back(group.table);
@@ -221,24 +212,39 @@ Status Store::Restore(const std::vector<std::string>& directories) {
 }
 
 Status Store::RestoreFrom(Storage& storage, CheckpointChain& chain) {
-  // I/O under the lock on purpose: whoever adds a group waits to be told whether it is there.
+  // I/O under the lock on purpose: whoever adds a group waits to be told whether it is there, and a moment of
+  // all groups is before the restore or after it.
   const std::lock_guard<std::mutex> change_lock(change_mutex_);
-  DAMO_ASSIGN_OR_RETURN(const RestoredGroups groups, PlanRestore(chain));
+  DAMO_ASSIGN_OR_RETURN(RestoredGroups groups, PlanRestore(chain));
+  // All that may fail comes before the commit: tables of groups that the store lacks, too.
+  CachedTables cached;
+  DAMO_ASSIGN_OR_RETURN(const TableMap new_tables, MakeNewTables(groups, storage, &cached));
   const auto replace = [&] { return ReplaceContent(storage, chain, groups); };
   if (write_back_ != nullptr) {
-    DAMO_RETURN_IF_ERROR(write_back_->Replace(replace));
+    std::vector<WriteBackSource*> sources;
+    for (const auto& [number, table] : cached) sources.push_back(table->source());
+    DAMO_RETURN_IF_ERROR(write_back_->Replace(sources, replace));
   } else {
     DAMO_RETURN_IF_ERROR(AtOneMoment(storage, Tables(), replace));
   }
-  for (const auto& [number, group] : groups) {
-    if (group.table != nullptr) continue;
-    DAMO_ASSIGN_OR_RETURN(std::shared_ptr<EmbeddingTable> table,
-                          MakeTable(group.recipe, group.state, storage, nullptr));
-    table->set_rows_released(group.rows_released);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    groups_[number] = Group{std::move(table), /*asked_for=*/false};
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& [number, table] : new_tables) groups_[number].table = table;
+  for (const auto& [number, group] : groups_) {
+    // Best effort: the next apply call tries again, and fails if it must.
+    if (group.asked_for) group.table->PrepareToApply(storage).IgnoreError();
   }
   return Status();
+}
+
+StatusOr<Store::TableMap> Store::MakeNewTables(const RestoredGroups& groups, const Storage& storage,
+                                               CachedTables* cached) {
+  TableMap tables;
+  for (const auto& [number, group] : groups) {
+    if (group.table != nullptr) continue;
+    DAMO_ASSIGN_OR_RETURN(tables[number], MakeTable(group.recipe, group.state, storage, cached));
+    tables[number]->set_rows_released(group.rows_released);
+  }
+  return tables;
 }
 
 StatusOr<Store::RestoredGroups> Store::PlanRestore(CheckpointChain& chain) const {
@@ -265,18 +271,40 @@ StatusOr<Store::RestoredGroups> Store::PlanRestore(CheckpointChain& chain) const
   for (const auto& [number, has] : groups_) {
     RestoredGroup& group = groups[number];
     group.table = has.table;
-    const std::shared_ptr<const GroupRecipe> recipe = has.table->recipe();
-    if (group.recipe != nullptr) {
-      DAMO_RETURN_IF_ERROR(CheckSameRows(recipe->config, group.recipe->config)
-                               .WithContext(StrCat("group ", number, " of the store")));
-    }
-    // Settings that someone has asked for since opening stay in force, as after opening anew.
-    if (group.recipe == nullptr) group.recipe = recipe;
-    if (has.asked_for) {
-      DAMO_ASSIGN_OR_RETURN(group.recipe, WithFilterOf(*group.recipe, recipe, options_.ttl_seconds));
-    }
+    StatusOr<std::shared_ptr<const GroupRecipe>> recipe = RestoredRecipe(has, group.recipe);
+    if (!recipe.ok()) return recipe.status().WithContext(StrCat("group ", number, " of the store"));
+    group.recipe = std::move(*recipe);
   }
+  DAMO_RETURN_IF_ERROR(CheckFiltersFit(groups));
   return groups;
+}
+
+StatusOr<std::shared_ptr<const GroupRecipe>> Store::RestoredRecipe(
+    const Group& has, std::shared_ptr<const GroupRecipe> restored) const {
+  const std::shared_ptr<const GroupRecipe> recipe = has.table->recipe();
+  if (restored == nullptr) return recipe;
+  // The pages will be the checkpoint's, so that their size must be; what nobody has asked for gives way.
+  GroupConfig config = recipe->config;
+  if (restored->config.filter()) {
+    if (!has.asked_capacity) config.filter_capacity = restored->config.filter_capacity;
+    if (!has.asked_fpr) config.filter_fpr = restored->config.filter_fpr;
+  }
+  DAMO_RETURN_IF_ERROR(CheckSameRows(config, restored->config));
+  // Settings that someone has asked for since opening stay in force, as after opening anew.
+  if (!has.asked_for) return restored;
+  return MakeGroupRecipe(config, options_.ttl_seconds);
+}
+
+Status Store::CheckFiltersFit(const RestoredGroups& groups) const {
+  int64_t filter_bytes = 0;
+  for (const auto& [number, has] : groups_) {
+    const GroupConfig& config = groups.at(number).recipe->config;
+    if (!has.asked_for || config.min_count == 0) continue;
+    DAMO_RETURN_IF_ERROR(
+        CheckFilterFits(config, filter_bytes, *options_.memory_budget).WithContext(StrCat("group ", number)));
+    filter_bytes += CountingFilter::FullBytes(*config.filter());
+  }
+  return Status();
 }
 
 // While nothing else writes. What was applied since the last flush is void: neither are rows newer in memory
@@ -289,22 +317,18 @@ Status Store::ReplaceContent(Storage& storage, const CheckpointChain& chain, con
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
   DAMO_RETURN_IF_ERROR(WriteContent(storage, chain, groups, *batch));
   DAMO_RETURN_IF_ERROR(batch->Finish());
-  const auto commit = [&]() -> Status {
-    DAMO_RETURN_IF_ERROR(batch->Commit());
-    if (session_->clock().is_event_clock()) session_->clock().Restore(groups.event_millis);
-    for (const auto& [number, group] : groups) {
-      if (group.table == nullptr) continue;
-      DAMO_RETURN_IF_ERROR(group.table->BeginAnew(group.recipe, group.state, storage));
-      group.table->set_rows_released(group.rows_released);
-    }
-    return Status();
-  };
-  Status committed = commit();
+  Status committed = batch->Commit();
   if (!committed.ok()) {
     session_->StopWriting(FailedPrecondition(
         "a restore failed as it was recorded (", committed.message(),
         "); whether the store is as before or restored shows when it is opened again: close it and open it"));
     return committed;
+  }
+  if (session_->clock().is_event_clock()) session_->clock().Restore(groups.event_millis);
+  for (const auto& [number, group] : groups) {
+    if (group.table == nullptr) continue;
+    group.table->BeginAnew(group.recipe, group.state);
+    group.table->set_rows_released(group.rows_released);
   }
   // Records that stay are before the position in the manifest; the next flush deletes them.
   if (log_ != nullptr) log_->Trim(log_->next_lsn()).IgnoreError();

@@ -28,6 +28,7 @@
 #include "damo/storage/test_faults.h"
 #include "damo/table/store.h"
 #include "damo/table/test_tables.h"
+#include "damo/table/verify_checkpoint.h"
 
 namespace damo {
 namespace {
@@ -36,6 +37,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kDim = 3;
 constexpr uint64_t kNumKeys = 400;
+constexpr int kFilteredGroup = 3;
 
 struct Setting {
   std::string name;
@@ -49,16 +51,27 @@ GroupConfig Config(int group, int64_t dim = kDim, const std::string& optimizer =
   return TableConfig(group, dim, optimizer, "random_normal");
 }
 
-// Every row of a store in its stored form, and every step.
+// One whose keys get rows when they have occurred three times. Its filter is of two pages.
+GroupConfig FilteredConfig() {
+  GroupConfig config = Config(kFilteredGroup);
+  config.min_count = 3;
+  config.filter_capacity = 1000;
+  return config;
+}
+
+// Every row of a store in its stored form, every step, and every page of a filter.
 struct Content {
   std::map<std::pair<int, uint64_t>, std::string> rows;
   std::map<int, std::pair<int64_t, int64_t>> states;
+  std::map<std::string, std::string> filter_pages;
 
-  bool operator==(const Content& other) const { return rows == other.rows && states == other.states; }
+  bool operator==(const Content& other) const {
+    return rows == other.rows && states == other.states && filter_pages == other.filter_pages;
+  }
 };
 
 void PrintTo(const Content& content, std::ostream* out) {
-  *out << content.rows.size() << " rows, ";
+  *out << content.rows.size() << " rows, " << content.filter_pages.size() << " pages of filters, ";
   for (const auto& [group, state] : content.states) {
     *out << "group " << group << " at step " << state.first << " with " << state.second << " rows; ";
   }
@@ -77,6 +90,10 @@ Content ContentOf(const Store& store) {
       return Status();
     })));
   }
+  EXPECT_TRUE(IsOk((*snapshot)->stored().ScanManifest([&](std::string_view name, std::string_view value) {
+    if (name.substr(0, 7) == "filter/") content.filter_pages[std::string(name)] = value;
+    return Status();
+  })));
   return content;
 }
 
@@ -87,17 +104,22 @@ class TestStore {
   TestStore() : TestStore(Setting{"wal", true, Durability::kWal}) {}
 
   Status Open(std::optional<uint64_t> seed = std::nullopt) {
+    StoreOptions options;
+    options.seed = seed;
+    return OpenWith(options);
+  }
+
+  // `options` says nothing of what is the setting's.
+  Status OpenWith(StoreOptions options) {
     Close();
     RocksDbStorageOptions storage_options;
     storage_options.memory_budget = PlanMemory(StoreOptions::kMinMemoryBudget).storage_bytes;
     storage_options.durability = setting_.row_cache ? Durability::kSync : setting_.durability;
     storage_options.env_for_test = &env_;
     DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenRocksDbStorage(path(), storage_options));
-    StoreOptions options;
-    options.memory_budget = StoreOptions::kMinMemoryBudget;
+    options.memory_budget = options.memory_budget.value_or(StoreOptions::kMinMemoryBudget);
     options.durability = setting_.durability;
     options.row_cache = setting_.row_cache;
-    options.seed = seed;
     options.clock = ClockKind::kEvent;  // the only one that a restore sets back
     DAMO_ASSIGN_OR_RETURN(store_, Store::Open(path(), options, std::move(storage), Clock::System()));
     return Status();
@@ -108,12 +130,12 @@ class TestStore {
     store_.reset();
   }
 
-  // Batches first .. first + n - 1 of groups 1 and 2. Time and keys are the batch's: whoever trains a batch
-  // does the same.
+  // Batches first .. first + n - 1 of groups 1, 2 and the filtered one. Time and keys are the batch's:
+  // whoever trains a batch does the same.
   void Train(int first, int n) {
     for (int number = first; number < first + n; ++number) {
       ASSERT_OK(store_->AdvanceClock(1'000'000 + number));
-      for (const int group : {1, 2}) {
+      for (const int group : {1, 2, kFilteredGroup}) {
         std::mt19937_64 random(1000 * group + number);
         const Batch batch = RandomBatch(random, 150, kNumKeys, kDim);
         ASSERT_OK(TryApply(*MustAdd(group), batch).status());
@@ -122,7 +144,8 @@ class TestStore {
   }
 
   std::shared_ptr<EmbeddingTable> MustAdd(int group) {
-    StatusOr<std::shared_ptr<EmbeddingTable>> table = store_->AddGroup(Config(group));
+    StatusOr<std::shared_ptr<EmbeddingTable>> table =
+        store_->AddGroup(group == kFilteredGroup ? FilteredConfig() : Config(group));
     EXPECT_TRUE(IsOk(table.status()));
     return table.ok() ? *table : nullptr;
   }
@@ -290,6 +313,84 @@ TEST_P(StoreCheckpointTest, SettingsAskedForStayAndOthersAreTheCheckpoints) {
   EXPECT_NE(SettingsOfGroup1().find("\"gamma\":0.001"), std::string::npos) << SettingsOfGroup1();
 }
 
+TEST_P(StoreCheckpointTest, WhatWasCountedOfKeysWithoutRowIsRestored) {
+  const auto count = [](TestStore& store, uint64_t key) {
+    return Apply(*store.MustAdd(kFilteredGroup), {{key}, Floats(kDim, 1)}).num_updated == 0 ? "blocked"
+                                                                                            : "row";
+  };
+  EXPECT_EQ(count(a_, 7), std::string("blocked"));
+  ASSERT_OK(a_.store().Checkpoint(a_ / "once"));
+  EXPECT_EQ(count(a_, 7), std::string("blocked"));
+  ASSERT_OK(a_.store().CheckpointDelta(a_ / "twice", a_ / "once"));
+  EXPECT_EQ(count(a_, 7), std::string("row"));
+  ASSERT_OK(a_.store().Restore({a_ / "once"}));
+  EXPECT_EQ(count(a_, 7), std::string("blocked"));
+  EXPECT_EQ(count(a_, 7), std::string("row"));
+  ASSERT_OK(b_.Open());
+  ASSERT_OK(b_.store().Restore({a_ / "twice"}));
+  EXPECT_EQ(count(b_, 7), std::string("row"));
+}
+
+TEST_P(StoreCheckpointTest, SizeOfAFilterGivesWayToTheCheckpointsUnlessSomeoneAskedForIt) {
+  a_.Train(0, 3);
+  ASSERT_OK(a_.store().Checkpoint(a_ / "c"));
+  GroupConfig asked = FilteredConfig();
+  asked.filter_capacity.reset();  // a default, which depends on the memory budget
+  ASSERT_OK(b_.Open());
+  ASSERT_OK(b_.store().AddGroup(asked).status());
+  ASSERT_OK(b_.store().Restore({a_ / "c"}));
+  EXPECT_EQ((*b_.store().Table(kFilteredGroup))->recipe()->config.filter_capacity, 1000);
+  EXPECT_EQ(b_.content(), a_.content());
+  a_.Train(3, 2);
+  ASSERT_OK(b_.store().AddGroup(asked).status());
+  b_.Train(3, 2);
+  EXPECT_EQ(b_.content(), a_.content());
+
+  ASSERT_OK(b_.Open());  // the group stands, nobody has asked for it
+  ASSERT_OK(b_.store().Restore({a_ / "c"}));
+  TestStore other(GetParam());
+  ASSERT_OK(other.Open());
+  asked.filter_capacity = 2000;
+  ASSERT_OK(other.store().AddGroup(asked).status());
+  EXPECT_TRUE(FailsWith(other.store().Restore({a_ / "c"}), StatusCode::kInvalidArgument,
+                        "group 3 of the store: has filter_capacity 2000, asked for 1000"));
+  TestStore without(GetParam());
+  ASSERT_OK(without.Open());
+  ASSERT_OK(without.store().AddGroup(Config(kFilteredGroup)).status());  // with no min_count
+  ASSERT_OK(without.store().Restore({a_ / "c"}));
+  EXPECT_EQ((*without.store().Table(kFilteredGroup))->recipe()->config.filter_capacity, 1000);
+}
+
+TEST_P(StoreCheckpointTest, AFilterThatLeavesTooLittleToRowsIsRefusedWhereKeysAreCounted) {
+  if (!GetParam().row_cache) return;  // such a store holds no filter
+  GroupConfig large = FilteredConfig();
+  large.filter_capacity = int64_t{1} << 17;  // more than the least budget has room for
+  StoreOptions options;
+  options.memory_budget = int64_t{64} << 20;
+  ASSERT_OK(b_.Open());
+  b_.Close();
+  ASSERT_OK(b_.OpenWith(options));
+  ASSERT_OK(b_.store().AddGroup(large).status());
+  Apply(**b_.store().Table(kFilteredGroup), {{7}, Floats(kDim, 1)});
+  ASSERT_OK(b_.store().Checkpoint(b_ / "c"));
+
+  ASSERT_OK(b_.Open());  // with the least budget: for whoever does not train
+  const auto table = *b_.store().Table(kFilteredGroup);
+  EXPECT_EQ(table->memory().filter_bytes, 0);
+  EXPECT_GT(b_.store().Stats()->groups[0].filter_fill, 0) << "as it is on disk";
+  ASSERT_OK(b_.store().Checkpoint(b_ / "again"));
+  ASSERT_OK(b_.store().Restore({b_ / "c"}));
+  const std::string_view text =
+      "takes 946176 bytes, those of all groups 946176; memory_budget=4194304 leaves 655360";
+  EXPECT_TRUE(
+      FailsWith(TryApply(*table, {{7}, Floats(kDim, 1)}).status(), StatusCode::kInvalidArgument, text));
+  EXPECT_TRUE(FailsWith(b_.store().AddGroup(large).status(), StatusCode::kInvalidArgument, text));
+  GroupConfig small = FilteredConfig();
+  small.filter_capacity.reset();
+  ASSERT_OK(a_.store().AddGroup(small).status());
+  EXPECT_TRUE(FailsWith(a_.store().Restore({b_ / "c"}), StatusCode::kInvalidArgument, text));
+}
+
 TEST_P(StoreCheckpointTest, WhatDoesNotFitIsRefusedWithBothValuesAndChangesNothing) {
   a_.Train(0, 2);
   ASSERT_OK(a_.store().Checkpoint(a_ / "c"));
@@ -426,7 +527,7 @@ TEST_F(DamagedCheckpointTest, ADescriptionThatIsNotTheManifestsIsRefusedWithBoth
          "group 1: the description has config {");
   expect([](auto& d) { d.groups[0].config.group = 9; },
          "group 9: the description has it, the manifest does not");
-  expect([](auto& d) { d.groups.pop_back(); }, "the description has number of groups 1, the manifest 2");
+  expect([](auto& d) { d.groups.pop_back(); }, "the description has number of groups 2, the manifest 3");
   expect([](auto& d) { d.seed = 3; }, "the description has seed 3, the manifest 0");
   EXPECT_TRUE(IsOk(a_.store().Restore({a_ / "delta"})));
 }
@@ -578,6 +679,27 @@ TEST(StoreCheckpointFaultTest, ADeltaThatFailsLeavesNothing) {
 }
 
 // ---- beside training ----
+
+TEST(StoreCheckpointRaceTest, ACheckpointBesideARestoreListsTheGroupsThatItsManifestHas) {
+  TestStore a;
+  ASSERT_OK(a.Open());
+  a.Train(0, 2);
+  ASSERT_OK(a.store().Checkpoint(a / "c"));
+  for (int i = 0; i < 5; ++i) {
+    TestStore b;  // has none of the groups
+    ASSERT_OK(b.Open());
+    std::thread restorer([&] { EXPECT_TRUE(IsOk(b.store().Restore({a / "c"}))); });
+    for (int j = 0; j < 3; ++j) {
+      const std::string name = b / StrCat("c", j);
+      EXPECT_TRUE(IsOk(b.store().Checkpoint(name)));
+      const StatusOr<Verification> found = VerifyCheckpoint(name, nullptr);
+      EXPECT_TRUE(IsOk(found.status()));
+      EXPECT_TRUE(found->ok()) << found->problems().front();
+    }
+    restorer.join();
+    EXPECT_EQ(b.content(), a.content());
+  }
+}
 
 TEST(StoreCheckpointRaceTest, CallsBesideCheckpointAndRestoreSeeOneStateOrTheOther) {
   TestStore a;

@@ -162,7 +162,7 @@ class TestTables {
     auto table = std::make_unique<CachedTable>(
         session_, *recipe, state,
         CachedTable::Shared{memory_, log_.get(), write_back_.get(), options_.durability});
-    EXPECT_TRUE(table->LoadFilter(*storage_).ok());
+    EXPECT_TRUE(table->PrepareToApply(*storage_).ok());
     write_back_->AddSource(table->source());
     cached_[config.group] = table.get();
     tables_.push_back(std::move(table));

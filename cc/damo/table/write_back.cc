@@ -27,6 +27,10 @@ WriteBack::~WriteBack() { Stop(); }
 
 void WriteBack::AddSource(WriteBackSource* source) {
   const std::lock_guard<std::mutex> lock(flush_mutex_);
+  AddSourceLocked(source);
+}
+
+void WriteBack::AddSourceLocked(WriteBackSource* source) {
   sources_.push_back(source);
   std::sort(sources_.begin(), sources_.end(), [](const WriteBackSource* a, const WriteBackSource* b) {
     return a->source_group() < b->source_group();
@@ -102,11 +106,14 @@ Status WriteBack::FlushAndHold(Storage& storage, const std::function<Status()>& 
   return then();
 }
 
-Status WriteBack::Replace(const std::function<Status()>& then) {
+Status WriteBack::Replace(const std::vector<WriteBackSource*>& new_sources,
+                          const std::function<Status()>& then) {
   const std::unique_lock<std::mutex> lock = LockFlush();
+  sources_.reserve(sources_.size() + new_sources.size());  // what is replaced needs them
   const std::vector<std::unique_lock<std::mutex>> apply_locks = LockApplies();
   const int64_t dirty_bytes = CountDirtyBytes();
   DAMO_RETURN_IF_ERROR(then());
+  for (WriteBackSource* const source : new_sources) AddSourceLocked(source);
   dirty_bytes_ -= dirty_bytes;  // not 0: a call may be about to note what it has changed
   return Status();
 }

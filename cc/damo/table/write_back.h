@@ -92,8 +92,8 @@ class WriteBack {
   Status FlushAndHold(Storage& storage, const std::function<Status()>& then);
 
   // Calls `then` while no flush and no apply call runs. It replaces what the storage has and has every table
-  // begin anew: rows that are newer in memory are never written.
-  Status Replace(const std::function<Status()>& then);
+  // begin anew: rows that are newer in memory are never written. `new_sources` become sources if it succeeds.
+  Status Replace(const std::vector<WriteBackSource*>& new_sources, const std::function<Status()>& then);
 
   // For a call that must flush while it holds its own apply mutex: takes the flush mutex before that ...
   std::unique_lock<std::mutex> LockFlush() { return std::unique_lock<std::mutex>(flush_mutex_); }
@@ -118,7 +118,8 @@ class WriteBack {
   // Whether the caller holds the apply mutex of a table.
   using IsHeld = std::function<bool(const WriteBackSource& source)>;
 
-  // Both require flush_mutex_.
+  // These require flush_mutex_.
+  void AddSourceLocked(WriteBackSource* source);
   std::vector<std::unique_lock<std::mutex>> LockApplies();
   int64_t CountDirtyBytes() const;
   bool Due() const;
