@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Random operations on a store on disk and on its model, direct tables in memory, which must agree in every
-// bit: over many lives of the store, each in a process of its own that closes it or dies with it open.
+// bit: over many lives of the store, each in a process of its own that closes it or dies with it open. Now
+// and then the store goes astray and is restored from a checkpoint.
 //
 // Operation i of a seed is the same in every process, so each brings its model up by doing again what came
 // before; how much that is, the steps of the store tell.
@@ -181,13 +182,32 @@ class World {
     }
     if (kind < 90) return real_[g]->Prefetch(keys, std::nullopt, pool_);
     if (kind < 94) return CompareRows({keys.begin(), keys.begin() + std::min<size_t>(keys.size(), 50)});
-    if (kind < 96) return CompareRows({});
+    if (kind == 94) return CompareRows({});
+    if (kind == 95) return GoAstrayAndReturn(number, random);
     if (kind == 96) return store_->Expire().status();
     DAMO_RETURN_IF_ERROR(store_->Flush());
     // In the model expired rows lie where they are; nobody can tell.
     if (kind == 97) DAMO_RETURN_IF_ERROR(store_->Compact());
     flushed_steps_ = steps();
     return Status();
+  }
+
+  // Takes a checkpoint, full or of what has changed since the last one, updates rows and counts of the store
+  // alone, and restores it.
+  Status GoAstrayAndReturn(uint64_t number, std::mt19937_64& random) {
+    const std::string checkpoint = StrCat(path_, "-checkpoint-", number);
+    const bool is_delta = !last_checkpoint_.empty() && random() % 3 != 0;
+    DAMO_RETURN_IF_ERROR(is_delta ? store_->CheckpointDelta(checkpoint, last_checkpoint_)
+                                  : store_->Checkpoint(checkpoint));
+    last_checkpoint_ = checkpoint;
+    for (EmbeddingTable* const table : real_) {
+      const Keys keys = SomeKeys(random);
+      const Floats gradients(keys.size() * table->dim(), 0.5F);
+      DAMO_RETURN_IF_ERROR(table->ApplyGradients(keys, gradients, {}, pool_).status());
+    }
+    DAMO_RETURN_IF_ERROR(store_->Restore({checkpoint}));
+    flushed_steps_ = steps();
+    return CompareRows(KeyRange(0, 300)).WithContext("after a restore");
   }
 
   // Now and then more than there is room for.
@@ -261,6 +281,7 @@ class World {
   std::vector<EmbeddingTable*> model_;
   uint64_t next_operation_ = 0;
   int64_t flushed_steps_ = 0;
+  std::string last_checkpoint_;  // of this life
 };
 
 // `arguments`: the path, a line break, a Life. Reports steps applied and steps flushed, or what went wrong.
