@@ -24,6 +24,12 @@ struct AddKernel {
   }
 };
 
+struct DivideKernel {
+  float divisor;
+
+  DAMO_ALWAYS_INLINE void operator()(float& value) const { value /= divisor; }
+};
+
 // All ones in the exponent make an infinity or a NaN; one more there runs over into the bit of the sign.
 // Gathering such bits instead of leaving at the first lets the loop vectorize; rows are short, and nearly all
 // of them finite.
@@ -74,6 +80,10 @@ void CopyScaled(const float* source, float scale, float* destination, size_t siz
 
 void AddScaled(const float* source, float scale, float* destination, size_t size) {
   ForEachElement(AddKernel{scale}, size, source, destination);
+}
+
+void DivideBy(float divisor, float* values, size_t size) {
+  ForEachElement(DivideKernel{divisor}, size, values);
 }
 
 }  // namespace damo

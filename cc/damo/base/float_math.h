@@ -20,6 +20,9 @@ void CopyScaled(const float* source, float scale, float* destination, size_t siz
 // overlap.
 void AddScaled(const float* source, float scale, float* destination, size_t size);
 
+// values[i] /= divisor, as IEEE 754 has it where that is 0.
+void DivideBy(float divisor, float* values, size_t size);
+
 // The sum of values[i]^2, in double, where no square of a float32 is rounded or overflows. Element i is added
 // to partial sum i mod 16, in order; then partial sum j takes in j + 8 for j < 8, j + 4 for j < 4, j + 2 and
 // j + 1. 0 of an empty array.

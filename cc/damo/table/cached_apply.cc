@@ -59,8 +59,8 @@ struct CachedTable::RowToLoad {
 };
 
 StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
-                                                    Span<const float> gradients, const ApplyOptions& options,
-                                                    Executor& executor) {
+                                                    const GradientRows& gradients,
+                                                    const ApplyOptions& options, Executor& executor) {
   // A batch that finds no room is tried again when all rows are clean, and then taken in parts.
   for (int attempt = 0; attempt < 2; ++attempt) {
     DAMO_RETURN_IF_ERROR(attempt == 0 ? shared_.write_back->MakeRoom(storage)
@@ -70,10 +70,8 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
     DAMO_RETURN_IF_ERROR(LoadFilter(storage));
     const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
-    ApplyCall call(
-        keys, options.padding_key,
-        {reinterpret_cast<const char*>(gradients.data()), sizeof(float) * dim(), options.gradient_scale},
-        {*recipe, session(), group_byte(), NowMillis(), learning_rate});
+    ApplyCall call(keys, options.padding_key, gradients,
+                   {*recipe, session(), group_byte(), NowMillis(), learning_rate});
     call.hard_pressed = attempt > 0;
     DAMO_ASSIGN_OR_RETURN(const bool done, TryApply(storage, call, executor));
     if (!done) continue;
@@ -249,7 +247,7 @@ void CachedTable::Update(ApplyCall& call, Executor& executor) {
 // Logs the whole call first, as a record like any other, and then takes its rows part by part as a replay
 // would, flushing in between.
 StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uint64_t> keys,
-                                                Span<const float> gradients, const ApplyOptions& options,
+                                                const GradientRows& gradients, const ApplyOptions& options,
                                                 Executor& executor) {
   const std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
   const std::lock_guard<std::mutex> lock(apply_mutex_);
@@ -284,7 +282,7 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
 }
 
 StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const uint64_t> keys,
-                                              Span<const float> gradients, const ApplyOptions& options,
+                                              const GradientRows& gradients, const ApplyOptions& options,
                                               ApplyRecordHeader& header, ApplyResult* result) {
   const ScopedFloatEnvironment float_environment;
   const UniqueKeys unique(keys, options.padding_key);
@@ -297,9 +295,10 @@ StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const
     std::fill(sum.begin(), sum.end(), 0.0f);
     bool first = true;
     for (const int64_t position : unique.Occurrences(i)) {
-      const float* const gradient = gradients.data() + position * num_floats;
+      const float* const gradient = gradients.row(position);
+      const float coefficient = gradients.coefficient(position);
       for (size_t j = 0; j < num_floats; ++j) {
-        const float scaled = gradient[j] * options.gradient_scale;
+        const float scaled = gradient[j] * coefficient;
         sum[j] = first ? scaled : sum[j] + scaled;
       }
       first = false;

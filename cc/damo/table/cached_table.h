@@ -74,7 +74,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Status DoPrefetch(const Storage& storage, Span<const uint64_t> keys, std::optional<uint64_t> padding_key,
                     Executor& executor) const override;
   StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
-                                         Span<const float> gradients, const ApplyOptions& options,
+                                         const GradientRows& gradients, const ApplyOptions& options,
                                          Executor& executor) override;
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
@@ -127,10 +127,11 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Status LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored, const ApplyCall& call);
   Status Log(ApplyCall& call);
   void Update(ApplyCall& call, Executor& executor);
-  StatusOr<ApplyResult> ApplyInParts(Storage& storage, Span<const uint64_t> keys, Span<const float> gradients,
-                                     const ApplyOptions& options, Executor& executor);
+  StatusOr<ApplyResult> ApplyInParts(Storage& storage, Span<const uint64_t> keys,
+                                     const GradientRows& gradients, const ApplyOptions& options,
+                                     Executor& executor);
   StatusOr<std::string> MakeRecord(const Storage& storage, Span<const uint64_t> keys,
-                                   Span<const float> gradients, const ApplyOptions& options,
+                                   const GradientRows& gradients, const ApplyOptions& options,
                                    ApplyRecordHeader& header, ApplyResult* result);
   Status SetNextNumbers(const Storage& storage, Span<const uint64_t> keys, int64_t now_millis,
                         std::string& rows) const;

@@ -15,15 +15,15 @@ namespace {
 // Rows per parallel block: enough work to be worth a thread, and a MultiGet long enough to share block reads.
 constexpr int64_t kMinRowsPerBlock = 256;
 
-// sum = the gradients at `occurrences`, added in that order, each scaled first.
-void SumGradients(Span<const float> gradients, Span<const int64_t> occurrences, float scale,
-                  Span<float> sum) {
-  const size_t dim = sum.size();
-  const float* first = gradients.data() + occurrences[0] * dim;
-  for (size_t j = 0; j < dim; ++j) sum[j] = first[j] * scale;
-  for (size_t i = 1; i < occurrences.size(); ++i) {
-    const float* next = gradients.data() + occurrences[i] * dim;
-    for (size_t j = 0; j < dim; ++j) sum[j] += next[j] * scale;
+// sum = the gradients at `occurrences`, added in that order, each times its coefficient.
+void SumGradients(const GradientRows& gradients, Span<const int64_t> occurrences, Span<float> sum) {
+  for (size_t i = 0; i < occurrences.size(); ++i) {
+    const float* const gradient = gradients.row(occurrences[i]);
+    const float coefficient = gradients.coefficient(occurrences[i]);
+    for (size_t j = 0; j < sum.size(); ++j) {
+      const float scaled = gradient[j] * coefficient;
+      sum[j] = i == 0 ? scaled : sum[j] + scaled;
+    }
   }
 }
 
@@ -127,8 +127,8 @@ Status DirectTable::LookupUnique(const UniqueKeys& unique, int64_t begin, int64_
 }
 
 StatusOr<ApplyResult> DirectTable::DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
-                                                    Span<const float> gradients, const ApplyOptions& options,
-                                                    Executor& executor) {
+                                                    const GradientRows& gradients,
+                                                    const ApplyOptions& options, Executor& executor) {
   const UniqueKeys unique(keys, options.padding_key);
 
   // I/O under the lock on purpose: read, compute and write of a row must not interleave with another call's.
@@ -147,7 +147,7 @@ StatusOr<ApplyResult> DirectTable::DoApplyGradients(Storage& storage, Span<const
                         LoadFilter(unique, *recipe, storage, rows));
   const auto update = [&](int64_t begin, int64_t end) -> Status {
     const ScopedFloatEnvironment float_environment;
-    UpdateRows(unique, begin, end, gradients, options, moment, filter.get(), rows);
+    UpdateRows(unique, begin, end, gradients, moment, filter.get(), rows);
     return Status();
   };
   DAMO_RETURN_IF_ERROR(ParallelForStatus(executor, unique.size(), kMinRowsPerBlock, update));
@@ -197,11 +197,11 @@ Status DirectTable::LoadRows(const UniqueKeys& unique, int64_t begin, int64_t en
 }
 
 void DirectTable::UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end,
-                             Span<const float> gradients, const ApplyOptions& options, const Moment& moment,
-                             const GroupFilter* filter, RowBuffer& rows) const {
+                             const GradientRows& gradients, const Moment& moment, const GroupFilter* filter,
+                             RowBuffer& rows) const {
   std::vector<float> sum(dim());
   for (int64_t r = begin; r < end; ++r) {
-    SumGradients(gradients, unique.Occurrences(r), options.gradient_scale, sum);
+    SumGradients(gradients, unique.Occurrences(r), sum);
     if (!AllFinite(sum)) {
       rows.outcome(r) = RowBuffer::Outcome::kSkipped;
       continue;

@@ -33,7 +33,7 @@ class DirectTable final : public EmbeddingTable {
   Status DoLookup(const Storage& storage, Span<const uint64_t> keys, const LookupOptions& options,
                   Executor& executor, Span<float> weights) const override;
   StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
-                                         Span<const float> gradients, const ApplyOptions& options,
+                                         const GradientRows& gradients, const ApplyOptions& options,
                                          Executor& executor) override;
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
@@ -47,9 +47,8 @@ class DirectTable final : public EmbeddingTable {
   // A filter that has what the storage counts of the keys without row; null if the group has no min_count.
   StatusOr<std::unique_ptr<GroupFilter>> LoadFilter(const UniqueKeys& unique, const GroupRecipe& recipe,
                                                     const Storage& storage, RowBuffer& rows) const;
-  void UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end, Span<const float> gradients,
-                  const ApplyOptions& options, const Moment& moment, const GroupFilter* filter,
-                  RowBuffer& rows) const;
+  void UpdateRows(const UniqueKeys& unique, int64_t begin, int64_t end, const GradientRows& gradients,
+                  const Moment& moment, const GroupFilter* filter, RowBuffer& rows) const;
   Status WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
                    GroupFilter* filter, Storage& storage);
 

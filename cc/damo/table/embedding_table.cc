@@ -134,6 +134,11 @@ StatusOr<double> EmbeddingTable::NextLearningRate(const GroupRecipe& recipe,
 Status EmbeddingTable::Lookup(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
                               Span<float> weights) const {
   const CallTimes::Call call(lookup_times_);
+  return LookupRows(keys, options, executor, weights);
+}
+
+Status EmbeddingTable::LookupRows(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
+                                  Span<float> weights) const {
   const auto lookup = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
     DAMO_RETURN_IF_ERROR(CheckSizes(keys, weights.size(), "weights"));
@@ -155,11 +160,22 @@ Status EmbeddingTable::Prefetch(Span<const uint64_t> keys, std::optional<uint64_
 
 StatusOr<ApplyResult> EmbeddingTable::ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                                      const ApplyOptions& options, Executor& executor) {
+  return ApplyRows(keys, CheckSizes(keys, gradients.size(), "gradients"), gradients, /*sources=*/nullptr,
+                   options, executor);
+}
+
+// `checked` is what became of checking the arguments, of which a closed store is told first.
+StatusOr<ApplyResult> EmbeddingTable::ApplyRows(Span<const uint64_t> keys, const Status& checked,
+                                                Span<const float> gradients,
+                                                const GradientRows::Source* sources,
+                                                const ApplyOptions& options, Executor& executor) {
   const CallTimes::Call call(apply_times_);
   const auto apply = [&]() -> StatusOr<ApplyResult> {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-    DAMO_RETURN_IF_ERROR(CheckSizes(keys, gradients.size(), "gradients"));
-    return DoApplyGradients(*storage, keys, gradients, options, executor);
+    DAMO_RETURN_IF_ERROR(checked);
+    const GradientRows rows{reinterpret_cast<const char*>(gradients.data()), sizeof(float) * dim_,
+                            options.gradient_scale, sources};
+    return DoApplyGradients(*storage, keys, rows, options, executor);
   };
   StatusOr<ApplyResult> result = apply();
   if (!result.ok()) return result.status().WithContext(Context("apply gradients to"));

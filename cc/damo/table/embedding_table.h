@@ -19,6 +19,8 @@
 #include "damo/base/executor.h"
 #include "damo/base/span.h"
 #include "damo/base/status.h"
+#include "damo/combiner/bag.h"
+#include "damo/table/gradient_rows.h"
 #include "damo/table/group_recipe.h"
 #include "damo/table/manifest.h"
 #include "damo/table/store_session.h"
@@ -73,7 +75,8 @@ struct TableCounters {
   int64_t skipped_rows = 0;  // see ApplyResult::num_skipped
   int64_t blocked_keys = 0;  // see ApplyResult::num_blocked
   int64_t expired_rows = 0;  // times that a row was found past its time to live
-  // Calls of Lookup() and ApplyGradients(), failed ones included, and their time together, waiting included.
+  // Calls that look rows up, for the gradient of weights, too, and calls that apply gradients, failed ones
+  // included; and their time together, waiting included.
   int64_t lookup_calls = 0;
   int64_t lookup_nanos = 0;
   int64_t apply_calls = 0;
@@ -141,6 +144,26 @@ class EmbeddingTable {
   // refuses options.learning_rate, FailedPrecondition if the schedule's is such a one.
   StatusOr<ApplyResult> ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                        const ApplyOptions& options, Executor& executor);
+
+  // ---- bags of keys: cc/damo/combiner/bag.h says what becomes of their rows. Here there never is an array
+  // of one row, or of one gradient, per key. InvalidArgument if CheckBags() refuses the bags ----
+
+  // As Lookup(), but writes what the rows of bag b combine to, to combined[b * dim .. (b + 1) * dim).
+  // InvalidArgument unless combined.size() == bags.size() * dim.
+  Status LookupCombined(Span<const uint64_t> keys, const Bags& bags, const LookupOptions& options,
+                        Executor& executor, Span<float> combined) const;
+
+  // As ApplyGradients(), but `gradients` are those of the bags, laid out as in LookupCombined(). Each key's
+  // is that of its bag, times options.gradient_scale * GradientFactor(), that product rounded first.
+  StatusOr<ApplyResult> ApplyCombinedGradients(Span<const uint64_t> keys, const Bags& bags,
+                                               Span<const float> gradients, const ApplyOptions& options,
+                                               Executor& executor);
+
+  // Writes the gradient of each key's weight, given those of the bags, to weights_gradient, which must be as
+  // long as keys. Rows are read as by Lookup(), as they are now.
+  Status ComputeWeightsGradient(Span<const uint64_t> keys, const Bags& bags, Span<const float> gradients,
+                                const LookupOptions& options, Executor& executor,
+                                Span<float> weights_gradient) const;
 
   // The row of `key`, nullopt if it has none (an expired row is none).
   StatusOr<std::optional<Row>> GetRow(uint64_t key) const;
@@ -217,7 +240,7 @@ class EmbeddingTable {
     return Status();
   }
   virtual StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
-                                                 Span<const float> gradients, const ApplyOptions& options,
+                                                 const GradientRows& gradients, const ApplyOptions& options,
                                                  Executor& executor) = 0;
   // The stored form of the row of `key`, expired or not; nullopt if it has none.
   virtual StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const = 0;
@@ -261,6 +284,17 @@ class EmbeddingTable {
   // "lookup in group 3 of store '/x'", before messages.
   std::string Context(const char* action) const;
   Status CheckSizes(Span<const uint64_t> keys, size_t num_floats, const char* name) const;
+  Status CheckBagSizes(Span<const uint64_t> keys, const Bags& bags, size_t num_floats,
+                       const char* name) const;
+  // Lookup(), not timed: one call of several pieces is one call.
+  Status LookupRows(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
+                    Span<float> weights) const;
+  StatusOr<ApplyResult> ApplyRows(Span<const uint64_t> keys, const Status& checked,
+                                  Span<const float> gradients, const GradientRows::Source* sources,
+                                  const ApplyOptions& options, Executor& executor);
+  template <typename Visit>
+  Status VisitRows(Span<const uint64_t> keys, int64_t begin, int64_t end, const LookupOptions& options,
+                   const Visit& visit) const;
 
   const std::shared_ptr<StoreSession> session_;
   const uint8_t group_;

@@ -82,10 +82,7 @@ bool ShardUpdate::Gather(RowShard& shard, uint8_t active_flush,
   const size_t dim = context.recipe.layout.dim();
   const size_t n = occurrences.size();
   Reset(n, dim);
-  const auto gradient = [&](size_t i) {
-    return reinterpret_cast<const float*>(gradients.first + static_cast<size_t>(occurrences[i].position) *
-                                                                gradients.stride_bytes);
-  };
+  const auto gradient = [&](size_t i) { return gradients.row(occurrences[i].position); };
   std::array<uint32_t, kRing> candidates;  // where the keys under way probably are
   const auto ask_for_row = [&](size_t i) {
     const uint32_t slot = shard.Candidate(occurrences[i].tag);
@@ -102,10 +99,11 @@ bool ShardUpdate::Gather(RowShard& shard, uint8_t active_flush,
     const uint32_t num_before = num_rows_;
     const uint32_t row = Place(shard, active_flush, occurrences[i], candidate, context);
     if (row == kNoRow) return false;
+    const float coefficient = gradients.coefficient(occurrences[i].position);
     if (num_rows_ > num_before) {
-      Sum</*first=*/true>(gradient(i), gradients.scale, SumOf(row), dim);
+      Sum</*first=*/true>(gradient(i), coefficient, SumOf(row), dim);
     } else {
-      Sum</*first=*/false>(gradient(i), gradients.scale, SumOf(row), dim);
+      Sum</*first=*/false>(gradient(i), coefficient, SumOf(row), dim);
     }
   }
   GiveUpNonFinite(shard, dim);

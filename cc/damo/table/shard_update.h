@@ -14,19 +14,13 @@
 #include "damo/base/span.h"
 #include "damo/cache/row_cache.h"
 #include "damo/redo/apply_record.h"
+#include "damo/table/gradient_rows.h"
 #include "damo/table/group_filter.h"
 #include "damo/table/group_recipe.h"
 #include "damo/table/key_partition.h"
 #include "damo/table/store_session.h"
 
 namespace damo {
-
-// The gradients of a call: that of position i begins stride_bytes * i behind `first`, aligned for float.
-struct GradientRows {
-  const char* first;
-  size_t stride_bytes;
-  float scale;  // every gradient is multiplied by it first
-};
 
 // What a redo record says of the next update of a row that has had `update_num`, the last at `update_time`:
 // an expired row begins anew, one that has had none is absent.
