@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ids as models have them, checked and made keys."""
+"""Ids as models have them, dense, ragged or sparse, checked and made keys."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
+
+#: What ids may be: a dense, a ragged or a sparse tensor.
+Ids: TypeAlias = tf.Tensor | tf.RaggedTensor | tf.SparseTensor
 
 
 class IdsDtypeError(TypeError, NotImplementedError):
@@ -18,27 +21,36 @@ class IdsDtypeError(TypeError, NotImplementedError):
 
 
 def check_ids(ids: Any) -> None:
-    """Raises TypeError unless `ids` is a dense tensor of integers, symbolic or not."""
-    if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) or (
-        isinstance(ids, keras.KerasTensor) and (ids.sparse or ids.ragged)
-    ):
-        raise TypeError(f"ids must be a dense tensor. Received: {ids!r}")
+    """Raises TypeError unless `ids` is a tensor of integers, symbolic or not."""
     dtype = keras.backend.standardize_dtype(ids.dtype)
     if "int" not in dtype:
         raise IdsDtypeError(f"ids must be integers; floats cannot hold 64 bits. Received dtype: {dtype}")
 
 
-def as_keys(ids: Any) -> tf.Tensor:
-    """Ids as int64 or uint64, bits unchanged."""
+def as_keys(ids: Any) -> Ids:
+    """Ids as int64 or uint64, bits unchanged; ragged and sparse ones stay so."""
     ids = ids if isinstance(ids, (tf.SparseTensor, tf.RaggedTensor)) else tf.convert_to_tensor(ids)
     check_ids(ids)
     return ids if ids.dtype in (tf.int64, tf.uint64) else tf.cast(ids, tf.int64)
 
 
-def as_one_vector(keys: list[tf.Tensor]) -> tf.Tensor:
-    """The keys of all tensors one after another, int64."""
-    return tf.concat([tf.reshape(_as_int64(k), [-1]) for k in keys], axis=0)
+def flat_values(ids: Ids) -> tf.Tensor:
+    """What there is in `ids`, which for ragged and sparse ones is less than their shape says."""
+    if isinstance(ids, tf.RaggedTensor):
+        return ids.flat_values
+    return ids.values if isinstance(ids, tf.SparseTensor) else ids
 
 
-def _as_int64(keys: tf.Tensor) -> tf.Tensor:
+def as_int64(keys: tf.Tensor) -> tf.Tensor:
+    """The bits of int64 or uint64 keys as int64."""
     return tf.bitcast(keys, tf.int64) if keys.dtype == tf.uint64 else keys
+
+
+def as_vector(keys: Ids) -> tf.Tensor:
+    """The keys one after another, int64."""
+    return tf.reshape(as_int64(flat_values(keys)), [-1])
+
+
+def as_one_vector(keys: list[Ids]) -> tf.Tensor:
+    """The keys of all tensors one after another, int64."""
+    return tf.concat([as_vector(k) for k in keys], axis=0)

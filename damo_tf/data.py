@@ -59,7 +59,7 @@ def prefetch_rows(
         closed, a row is damaged), taking the element raises.
 
     Raises:
-        TypeError: an argument is of the wrong type; ids are ragged, sparse or not integers; a function
+        TypeError: an argument is of the wrong type; ids are not integers; a function
             returned something else than `ids` tells.
         ValueError: an argument breaks its rule; the store is closed, or there is none for the layer.
         KeyError: the store has no such group.

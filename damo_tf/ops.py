@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TensorFlow ops of a table, and the gradient of the lookup.
+"""The TensorFlow ops of a table, and the gradients of the lookups.
 
 How a gradient reaches the rows: integer keys have no gradient, so the lookup takes a float scalar, the
 *anchor*. The registered gradient runs the apply op and returns its output, the *token*, as the anchor's
@@ -10,6 +10,7 @@ A second scalar output, the *probe*, is 0 and is added to the loss. Its gradient
 loss was multiplied by (mixed precision multiplies by thousands); the gradients of rows are divided by it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -55,6 +56,59 @@ def lookup(
         training=training,
     )
     return embeddings, probe
+
+
+def lookup_combined(
+    table: tf.Tensor,
+    keys: tf.Tensor,
+    splits: tf.Tensor,
+    num_bags: Any,
+    anchor: tf.Tensor,
+    *,
+    dim: int,
+    combiners: Sequence[str],
+    weights: tf.Tensor | None = None,
+    padding_key: int | None = None,
+    missing: str = "initial",
+    training: bool = False,
+    learning_rate: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Combines the rows of each bag of keys into one vector; there never is a tensor of one row per key.
+
+    Args:
+        table: resource scalar, a table handle.
+        keys: int64 `[n]`; the bits of uint64 keys.
+        splits: int64 `[m + 1]`; bag b has the keys from `splits[b]` to `splits[b + 1]`.
+        num_bags: int64 `[len(combiners)]`, together m: how many bags, in order, each combiner is for.
+        anchor: float32 scalar; its gradient is what makes the rows train.
+        dim: weights per row; must be the table's.
+        combiners: `"sum"`, `"mean"` or `"sqrtn"`: what the weighted sum of a bag's rows is divided by: 1, the
+            sum of the weights, or the square root of the sum of their squares.
+        weights: float32 `[n]`, which get a gradient, too, of the rows as they are before their step. `None`:
+            all are 1.
+        padding_key: a key in [0, 2**64) that is left out of all sums.
+        missing: `"initial"` or `"zeros"`: what a key without a row reads as.
+        training: whether the rows are to get the gradients.
+        learning_rate: float32 scalar, >= 0: of the step that the gradient will take. `None`: the group's own.
+
+    Returns:
+        combined, float32 `[m, dim]`, zeros for bags without keys; and the probe, a float32 scalar 0.
+    """
+    combined, probe = _ops.damo_embedding_lookup_combined(
+        table,
+        keys,
+        splits,
+        num_bags,
+        anchor,
+        [] if weights is None else [weights],
+        _rates_input(learning_rate),
+        dim=dim,
+        combiners=list(combiners),
+        padding_key=_padding_attr(padding_key),
+        missing=missing,
+        training=training,
+    )
+    return combined, probe
 
 
 @tf.custom_gradient
@@ -159,20 +213,52 @@ def _lookup_gradient(
     op: tf.Operation, embeddings_gradient: Any, probe_gradient: tf.Tensor
 ) -> list[tf.Tensor | None]:
     table, keys, _, *rates = op.inputs
-    # Each replica's loss is divided by the number of replicas. That factor reaches the probe too, but
-    # belongs to the gradients: the rows see the sum over replicas, like a mirrored variable.
-    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     token = _ops.damo_embedding_apply_gradients(
         table,
         keys,
         tf.convert_to_tensor(embeddings_gradient),
-        probe_gradient * float(num_replicas),
+        _loss_scale(probe_gradient),
         rates,
         padding_key=op.get_attr("padding_key"),
     )
     return [None, None, token, *[None for _ in rates]]
 
 
+@tf.RegisterGradient("DamoEmbeddingLookupCombined")
+def _lookup_combined_gradient(
+    op: tf.Operation, combined_gradient: Any, probe_gradient: tf.Tensor
+) -> list[tf.Tensor | None]:
+    table, keys, splits, num_bags, _, *lists = op.inputs
+    num_weights = op.get_attr("num_weights")
+    weights, rates = lists[:num_weights], lists[num_weights:]
+    bags = (table, keys, splits, num_bags, tf.convert_to_tensor(combined_gradient))
+    attributes = {name: op.get_attr(name) for name in ("combiners", "padding_key")}
+    of_weights = [
+        _ops.damo_embedding_weights_gradient(
+            *bags, weights, missing=op.get_attr("missing"), training=op.get_attr("training"), **attributes
+        )
+        for _ in weights
+    ]
+    token = None
+    if op.get_attr("training"):
+        # Nothing else orders the two in a backward function, and the rows are not to have stepped before.
+        with tf.control_dependencies(of_weights):
+            token = _ops.damo_embedding_apply_combined_gradients(
+                *bags, _loss_scale(probe_gradient), weights, rates, **attributes
+            )
+    return [None, None, None, None, token, *of_weights, *[None for _ in rates]]
+
+
+def _loss_scale(probe_gradient: tf.Tensor) -> tf.Tensor:
+    """What gradients of rows are to be divided by.
+
+    Each replica's loss is divided by the number of replicas. That factor reaches the probe too, but belongs
+    to the gradients: the rows see the sum over replicas, like a mirrored variable.
+    """
+    return probe_gradient * float(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+tf.no_gradient("DamoEmbeddingApplyCombinedGradients")
 tf.no_gradient("DamoEmbeddingApplyGradients")
 tf.no_gradient("DamoEmbeddingPrefetch")
 tf.no_gradient("DamoTableHandle")

@@ -17,7 +17,7 @@ A *spec* names an algorithm and its parameters as users do: `"adam"` or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -506,6 +506,64 @@ class OracleFilter:
     def count(self, key: int) -> int:
         """The least of the key's counters."""
         return min(self.counters.get(place, 0) for place in self.places(key))
+
+
+class OracleBags:
+    """Bags of keys, whose rows become one vector each: the sum of weight times row over a divisor.
+
+    The divisor is 1 (sum), the sum of the weights (mean) or the root of the sum of their squares (sqrtn);
+    it is computed in double and rounded. Where it is 0, and for no keys, the vector is zeros. Products are
+    added in float32, in order. `padding_key` is in no sum.
+
+    bags: the keys of each; weights: likewise, None: all are 1; combiners: of each bag.
+    """
+
+    def __init__(
+        self,
+        bags: Sequence[Sequence[int]],
+        combiners: Sequence[str],
+        weights: Sequence[Sequence[float]] | None = None,
+        padding_key: int | None = None,
+    ) -> None:
+        self.bags = [as_keys(np.asarray(bag, np.int64)) for bag in bags]
+        given = [np.ones(len(bag)) for bag in bags] if weights is None else weights
+        self.weights = [np.asarray(w, np.float32) for w in given]
+        self.counts = [
+            np.ones(len(bag), bool) if padding_key is None else bag != padding_key for bag in self.bags
+        ]
+        self.divisors = [
+            self._divisor(combiner, w[c].astype(np.float64))
+            for combiner, w, c in zip(combiners, self.weights, self.counts, strict=True)
+        ]
+
+    @property
+    def keys(self) -> Keys:
+        """Those of all bags, one after another."""
+        return np.concatenate(self.bags)
+
+    def combined(self, rows: Callable[[Keys], Float32s]) -> Float32s:
+        """The vector of each bag; `rows` gives those of keys."""
+        vectors = []
+        for bag, w, c, divisor in zip(self.bags, self.weights, self.counts, self.divisors, strict=True):
+            of_bag = rows(bag)
+            total = np.zeros(of_bag.shape[1], np.float32)
+            for i in np.flatnonzero(c):
+                total = total + of_bag[i] * w[i]
+            vectors.append(total / divisor if divisor else np.zeros_like(total))
+        return np.stack(vectors)
+
+    def row_gradients(self, gradients: ArrayLike) -> Float32s:
+        """The gradient of each key's row, given those of the vectors."""
+        rows = []
+        for w, gradient, divisor in zip(self.weights, _f32(gradients), self.divisors, strict=True):
+            factors = w / divisor if divisor else np.zeros_like(w)
+            rows.append(factors[:, None] * gradient)
+        return np.concatenate(rows)
+
+    @staticmethod
+    def _divisor(combiner: str, weights: Float64s) -> np.float32:
+        divisors = {"sum": 1.0, "mean": weights.sum(), "sqrtn": np.sqrt(np.square(weights).sum())}
+        return np.float32(divisors[combiner])
 
 
 class OracleTable:

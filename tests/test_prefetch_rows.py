@@ -144,6 +144,7 @@ def all_or_some(features, targets):
         (IDS.astype(np.uint64), None, 12),
         (IDS.astype(np.uint8), None, 12),
         ({"a": IDS.astype(np.uint64), "b": IDS.astype(np.int32) + 50}, None, 24),
+        ({"a": tf.RaggedTensor.from_tensor(IDS), "b": tf.sparse.from_dense(IDS + 50)}, None, 24),
     ],
 )
 def test_ids_tell_which_rows_are_read(store, layer, structure, ids, expected):
@@ -385,18 +386,17 @@ def test_a_store_closed_meanwhile_ends_the_iteration_with_an_error(store, layer)
             TypeError,
             r"`ids` must be None, a str or a function\. Received: ids=3 of <class 'int'>",
         ),
-        ({"ids": "c"}, ValueError, r"`ids` must be one of the features, 'a', 'b', 'r'\. Received: ids='c'"),
+        ({"ids": "c"}, ValueError, r"`ids` must be one of the features, 'a', 'b'\. Received: ids='c'"),
         (
             {"ids": lambda features: {}},
             ValueError,
             r"`ids` must lead to at least one tensor of ids\. Received: \{\}",
         ),
         ({"ids": "b"}, TypeError, r"ids must be integers; floats .* Received dtype: float64"),
-        ({"ids": "r"}, TypeError, r"ids must be a dense tensor\. Received: tf\.RaggedTensor"),
     ],
 )
 def test_a_bad_argument_is_named(layer, arguments, exception, message):
-    dataset = tf.data.Dataset.from_tensors({"a": IDS, "b": np.ones(2), "r": tf.ragged.constant([[1], []])})
+    dataset = tf.data.Dataset.from_tensors({"a": IDS, "b": np.ones(2)})
     call = {"dataset": dataset, "layer_or_store": layer, "ids": "a", **arguments}
     with pytest.raises(exception, match=message):
         prefetch_rows(call.pop("dataset"), call.pop("layer_or_store"), **call)

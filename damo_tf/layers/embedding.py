@@ -6,6 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import keras
@@ -22,9 +23,11 @@ from damo_tf._arguments import (
     check_path,
     check_positive,
 )
-from damo_tf._ids import as_keys, as_one_vector, check_ids
+from damo_tf._bags import Bags, as_bags, check_combinable, check_combiner, of_each, with_rows
+from damo_tf._ids import Ids, as_keys, as_one_vector, check_ids, flat_values
 from damo_tf._learning_rate import LearningRate, deserialize, serialize
 from damo_tf.layers import in_model, saved_rows
+from damo_tf.layers.not_padding import NotPadding
 from damo_tf.layers.substitution import current_substitute
 from damo_tf.store import Store
 from damo_tf.table import Table, get_table
@@ -53,6 +56,12 @@ class Embedding(keras.layers.Layer):
     >>> model.predict(np.array([[1, 2, -3]]), verbose=0).shape
     (1, 1)
 
+    Bags of ids, such as the items that a user has seen, become one vector each:
+
+    >>> layer = damo_tf.Embedding(8, store=store, group=1, combiner="mean")
+    >>> layer(tf.ragged.constant([[5, 7, 9], [], [5]], tf.int64)).shape.as_list()
+    [3, 8]
+
     Args:
         dim: integer in [1, 65536]. Length of the vectors.
         store: a `damo_tf.Store`, or the path of one, which is opened when the layer is built: as it is
@@ -69,8 +78,15 @@ class Embedding(keras.layers.Layer):
             of the engine's belongs to the group; Keras schedules, variables and functions are evaluated at
             each step of this layer, with the table's global step: see `damo_tf.optimizers`. In configs a
             variable is its present value, and a function what `keras.saving` makes of it.
-        padding_key: an id that stands for nothing: it reads as zeros, has no row and gets no gradient.
-            Default `None`: every id is an ordinary one, 0 too.
+        combiner: what becomes of the rows along the last axis of the ids, weighed by the call's `weights`:
+            `"sum"`; `"mean"`, their sum divided by that of the weights; or `"sqrtn"`, divided by the square
+            root of the sum of the weights' squares. As `tf.nn.safe_embedding_lookup_sparse` has them: bags
+            without ids, and those whose divisor is 0, are zeros. It is done in the op: there never is a
+            tensor of one row, or of one gradient, per id. For several features in one call one for all, or
+            a dict or list like theirs. Default `None`: each id's row is an output.
+        padding_key: an id that stands for nothing: it reads as zeros, has no row, gets no gradient and is
+            in no sum and no divisor. As with Keras's `mask_zero`, the layers that follow get a mask that
+            hides it. Default `None`: every id is an ordinary one, 0 too.
         missing: what an id without a row reads as: `"initial"` (default), the value its training will
             start from, or `"zeros"`.
         ttl_seconds: integer > 0. A row not updated for this many seconds reads as missing, and begins anew
@@ -95,21 +111,32 @@ class Embedding(keras.layers.Layer):
             is; the output is cast to its compute dtype.
 
     Call arguments:
-        inputs: ids: a dense int64 or uint64 tensor of any shape (smaller integers are cast), or a dict
-            or list of such tensors. Negative ids stand for their bits as uint64. Several features in one
-            call are one optimizer step: an id that occurs in two of them gets the sum of its gradients.
+        inputs: ids: an int64 or uint64 tensor of any shape (smaller integers are cast): dense, a
+            `tf.RaggedTensor` or, with a combiner, a `tf.SparseTensor` in row-major order; or a dict or list
+            of such tensors. Negative ids stand for their bits as uint64. Several features in one call are
+            one optimizer step: an id that occurs in two of them gets the sum of its gradients.
+        weights: floats, one for each of the ids and laid out like them (dense, ragged or sparse with the
+            same rows and indices), which rows are multiplied by before they are combined; or a structure of
+            such like the inputs, with `None` for inputs without. They get gradients, too, of the rows as
+            they are at the time, before this step; second derivatives there are none. Default `None`: 1.
         training: `False` lets no gradient reach the rows. `None` and `True` do.
+        mask: bools in the shape of dense ids; those that are `False` are left out of what is combined.
+            Keras passes on the mask that the ids have, if any. Default `None`: all count.
 
     Input shape:
         Any.
 
     Output shape:
-        The input's shape with `dim` appended; for a dict or list, the same structure of outputs.
+        The input's shape with `dim` appended; with a combiner, `dim` in place of its last axis. Ragged axes
+        stay ragged, so ragged ids of two axes give a ragged tensor or, combined, a dense one. For a dict or
+        list, the same structure of outputs.
 
     Raises:
         ValueError: an argument breaks its rule, or, when the layer is built, the group stands with other
             settings; the message has both values.
         TypeError: an argument or input is of the wrong type; ids that are floats are never rounded.
+        tf.errors.InvalidArgumentError: when it runs: sparse ids are not in order, or weights are not laid
+            out like the ids.
     """
 
     def __init__(
@@ -120,6 +147,7 @@ class Embedding(keras.layers.Layer):
         group: int = 0,
         initializer: Any = "random_uniform",
         optimizer: Any = "adam",
+        combiner: Any = None,
         padding_key: int | None = None,
         missing: str = "initial",
         ttl_seconds: int | Literal["never"] | None = None,
@@ -132,6 +160,7 @@ class Embedding(keras.layers.Layer):
         check_int("dim", dim, 1, 65537)
         check_int("group", group, 0, 256)
         check_admission(min_count, filter_capacity, filter_fpr)
+        kwargs.setdefault("autocast", False)  # weights of ids are float32, as the rows are
         super().__init__(**kwargs)
         self.supports_jit = False  # XLA cannot call back into a store
         self.dim = int(dim)
@@ -141,7 +170,9 @@ class Embedding(keras.layers.Layer):
         rate = parameters.pop("learning_rate", None)
         self._learning_rate = None if rate is None else LearningRate(rate)
         self.optimizer = parameters
+        self.combiner = check_combiner(combiner)
         self.padding_key = check_padding_key(padding_key)
+        self._not_padding = None if self.padding_key is None else NotPadding(self.padding_key)
         self.missing = check_missing(missing)
         self.ttl_seconds = check_group_ttl(ttl_seconds)
         self.min_count = int(min_count)
@@ -231,16 +262,26 @@ class Embedding(keras.layers.Layer):
         self.built = True
         in_model.note_built(self)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Looks up the rows of `inputs`; see the class."""
+    def call(self, inputs: Any, weights: Any = None, training: bool | None = None, mask: Any = None) -> Any:
+        """Looks up the rows of `inputs`, and combines them; see the class."""
         if (substitute := current_substitute()) is not None:
             return substitute(self, inputs)
         trains = self.trainable and training is not False and self._frozen_depth == 0
         keys = [as_keys(ids) for ids in tf.nest.flatten(inputs)]
         if not keys:
             raise ValueError(f"`inputs` must hold at least one tensor of ids. Received: inputs={inputs!r}")
-        together = len(keys) > 1
-        outputs = self._lookup_together(keys, trains) if together else [self._lookup(keys[0], trains)]
+        combiners = of_each("combiner", self.combiner, inputs)
+        weights = of_each("weights", weights, inputs)
+        for of_feature in zip(keys, combiners, weights, strict=True):
+            check_combinable(*of_feature)
+        if any(combiners):
+            masks = of_each("mask", mask, inputs)
+            bags = [as_bags(*of_feature) for of_feature in zip(keys, combiners, weights, masks, strict=True)]
+            outputs = self._lookup_bags(bags, trains)
+        elif len(keys) > 1 or isinstance(keys[0], tf.RaggedTensor):
+            outputs = self._lookup_together(keys, trains)
+        else:
+            outputs = [self._lookup(partial(ops.lookup, keys=keys[0]), trains)]
         outputs = [tf.cast(output, self.compute_dtype) for output in outputs]
         return tf.nest.pack_sequence_as(inputs, outputs)
 
@@ -263,20 +304,50 @@ class Embedding(keras.layers.Layer):
         store = saved_rows.read_rows(self._directory, inner_path)
         self._store = self._store or store
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """The shape of each input with `dim` appended."""
-        if _is_shape(input_shape):
-            return (*input_shape, self.dim)
-        if isinstance(input_shape, dict):
-            return {name: self.compute_output_shape(shape) for name, shape in input_shape.items()}
-        return type(input_shape)(self.compute_output_shape(shape) for shape in input_shape)
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Which outputs stand for something, for the layers that follow: those whose ids do.
 
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+        An id does unless it is `padding_key` or masked itself; where the last axis is combined, a bag does if
+        one of its ids does.
+
+        Args:
+            inputs: as `call` takes them.
+            previous_mask: bools, as the inputs' structure and shape; `None` where nothing is masked.
+
+        Returns:
+            Bools, `[..., length]` for ids of that shape or, combined, `[...]`; a structure of them like the
+            inputs'. `None` for an input without padding and mask, for ragged and sparse ones, and for a
+            combined one whose output has no axis besides the batch's.
+        """
+        combiners = of_each("combiner", self.combiner, inputs)
+        previous = of_each("mask", previous_mask, inputs)
+        features = zip(tf.nest.flatten(inputs), combiners, previous, strict=True)
+        masks = [self._mask_of(*feature) for feature in features]
+        return tf.nest.pack_sequence_as(inputs, masks) if any(m is not None for m in masks) else None
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of each input with `dim` appended, in place of the last axis where that is combined."""
+        shapes = _as_tensor_shapes(input_shape)
+        combiners = of_each("combiner", self.combiner, shapes)
+        outputs = [
+            (*(shape if combiner is None else shape[:-1]), self.dim)
+            for shape, combiner in zip(tf.nest.flatten(shapes), combiners, strict=True)
+        ]
+        return tf.nest.pack_sequence_as(shapes, outputs)
+
+    def compute_output_spec(
+        self, inputs: Any, weights: Any = None, training: bool | None = None, mask: Any = None
+    ) -> Any:
         """The outputs as `keras.KerasTensor`s."""
+        combiners = of_each("combiner", self.combiner, inputs)
+        weights = of_each("weights", weights, inputs)
         specs = []
-        for ids in tf.nest.flatten(inputs):
+        for ids, combiner, of_ids in zip(tf.nest.flatten(inputs), combiners, weights, strict=True):
             check_ids(ids)
-            specs.append(keras.KerasTensor((*ids.shape, self.dim), self.compute_dtype))
+            check_combinable(ids, combiner, of_ids)
+            shape = ids.shape if combiner is None else ids.shape[:-1]
+            ragged = ids.ragged and len(shape) > 1
+            specs.append(keras.KerasTensor((*shape, self.dim), self.compute_dtype, ragged=ragged))
         return tf.nest.pack_sequence_as(inputs, specs)
 
     def get_config(self) -> dict[str, Any]:
@@ -288,6 +359,7 @@ class Embedding(keras.layers.Layer):
             "group": self.group,
             "initializer": dict(self.initializer),
             "optimizer": self._optimizer_config(),
+            "combiner": check_combiner(self.combiner),
             "padding_key": self.padding_key,
             "missing": self.missing,
             "ttl_seconds": self.ttl_seconds,
@@ -323,16 +395,15 @@ class Embedding(keras.layers.Layer):
             self._opened_table = self.open_table()
         return self._opened_table
 
-    def _lookup(self, keys: tf.Tensor, trains: bool) -> tf.Tensor:
+    def _lookup(self, lookup: Callable[..., tuple[tf.Tensor, tf.Tensor]], trains: bool) -> tf.Tensor:
+        """What `lookup`, an op that still lacks what all lookups of the layer have in common, returns."""
         rate = None
         if trains:
             self._warn_of_second_lookup()
             rate = self._learning_rate and self._learning_rate.of_next_step(self._table.handle)
-        anchor = tf.convert_to_tensor(self.anchor) if trains else tf.constant(0.0)
-        embeddings, probe = ops.lookup(
-            self._table.handle,
-            keys,
-            anchor,
+        embeddings, probe = lookup(
+            table=self._table.handle,
+            anchor=tf.convert_to_tensor(self.anchor) if trains else tf.constant(0.0),
             dim=self.dim,
             padding_key=self.padding_key,
             missing=self.missing,
@@ -346,15 +417,45 @@ class Embedding(keras.layers.Layer):
             embeddings = ops.with_loss_scale(embeddings, probe, tf.cast(scale, tf.float32))
         return embeddings
 
-    def _lookup_together(self, keys: list[tf.Tensor], trains: bool) -> list[tf.Tensor]:
+    def _lookup_together(self, keys: list[Ids], trains: bool) -> list[Any]:
         """Looks up several features with one op, so that an id in two of them takes one step."""
-        rows = self._lookup(as_one_vector(keys), trains)
-        parts = tf.split(rows, [tf.size(k) for k in keys], num=len(keys))
-        return [self._with_shape_of(k, part) for k, part in zip(keys, parts, strict=True)]
+        rows = self._lookup(partial(ops.lookup, keys=as_one_vector(keys)), trains)
+        parts = tf.split(rows, [tf.size(flat_values(k)) for k in keys], num=len(keys))
+        return [with_rows(k, part) for k, part in zip(keys, parts, strict=True)]
 
-    def _with_shape_of(self, keys: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        rows = tf.reshape(rows, tf.concat([tf.shape(keys), [self.dim]], axis=0))
-        return tf.ensure_shape(rows, keys.shape.concatenate([self.dim]))
+    def _lookup_bags(self, bags: list[Bags], trains: bool) -> list[Any]:
+        """Likewise, with the rows of each bag combined."""
+        num_keys = [tf.size(of_feature.keys, tf.int64) for of_feature in bags]
+        num_bags = tf.stack([tf.size(of_feature.splits, tf.int64) - 1 for of_feature in bags])
+        weights = None
+        if any(of_feature.weights is not None for of_feature in bags):
+            ones = (tf.ones_like(b.keys, tf.float32) if b.weights is None else b.weights for b in bags)
+            weights = tf.concat(list(ones), axis=0)
+        ends = tf.cumsum(tf.stack(num_keys))
+        splits = [bags[0].splits]
+        splits += [of_feature.splits[1:] + ends[i] for i, of_feature in enumerate(bags[1:])]
+        lookup = partial(
+            ops.lookup_combined,
+            keys=tf.concat([of_feature.keys for of_feature in bags], axis=0),
+            splits=tf.concat(splits, axis=0),
+            num_bags=num_bags,
+            combiners=[of_feature.combiner for of_feature in bags],
+            weights=weights,
+        )
+        parts = tf.split(self._lookup(lookup, trains), num_bags, num=len(bags))
+        return [of_feature.shaped(part) for of_feature, part in zip(bags, parts, strict=True)]
+
+    def _mask_of(self, ids: Any, combiner: str | None, mask: Any) -> Any:
+        is_dense = not isinstance(ids, (tf.SparseTensor, tf.RaggedTensor))
+        if not is_dense or (isinstance(ids, keras.KerasTensor) and (ids.sparse or ids.ragged)):
+            return None
+        if self._not_padding is not None:
+            not_padding = self._not_padding(ids)
+            mask = not_padding if mask is None else keras.ops.logical_and(not_padding, mask)
+        if combiner is None or mask is None:
+            return mask
+        rank = tf.TensorShape(ids.shape).rank
+        return keras.ops.any(mask, axis=-1) if rank is not None and rank > 2 else None
 
     def _warn_of_second_lookup(self) -> None:
         """Warns once if one traced graph looks this table up for training in two calls.
@@ -382,5 +483,10 @@ _tables_by_graph: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Table]] = weakr
 _warned_tables: weakref.WeakSet[Table] = weakref.WeakSet()
 
 
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, (tuple, list)) and all(d is None or isinstance(d, int) for d in value)
+def _as_tensor_shapes(shapes: Any) -> Any:
+    """A structure of shapes in which it is plain what is structure and what is shape."""
+    if isinstance(shapes, dict):
+        return {name: _as_tensor_shapes(shape) for name, shape in shapes.items()}
+    if all(d is None or isinstance(d, int) for d in shapes):
+        return tf.TensorShape(shapes)
+    return type(shapes)(_as_tensor_shapes(shape) for shape in shapes)
