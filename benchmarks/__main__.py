@@ -9,13 +9,24 @@ from pathlib import Path
 
 from benchmarks.command import Options, Run, Workload, parser
 from benchmarks.launcher import ProcessLauncher
-from benchmarks.workloads import costs, deepfm, engine, hot, larger_than_memory, new_ids, table_size, tools
+from benchmarks.workloads import (
+    combiner,
+    costs,
+    deepfm,
+    engine,
+    hot,
+    larger_than_memory,
+    new_ids,
+    table_size,
+    tools,
+)
 
 WORKLOADS: dict[str, Workload] = {
     "engine": engine.measure,
     "hot": hot.measure,
     "larger_than_memory": larger_than_memory.measure,
     "new_ids": new_ids.measure,
+    "combiner": combiner.measure,
     "deepfm": deepfm.measure,
     "table_size": table_size.measure,
     "costs": costs.measure,

@@ -34,6 +34,8 @@ class Settings:
         ttl_seconds: of the `damo` module: the time to live of rows; `None`: for ever.
         model: of the `damo` module: whose groups the store has, "layer" or "deepfm".
         prefetch: of damo_tf: look ahead with `damo_tf.data.prefetch_rows`.
+        bag: of damo_tf: ids in a bag, whose rows are averaged into one vector; 0: each row is one.
+        fused: of damo_tf: whether the layer's combiner does so, or TensorFlow with the rows.
         embedding: of DeepFM: "none", "gradients" (none either, but gradients up to where embeddings would
             be), "keras" or "damo_tf".
         fields: of DeepFM: ids in an example.
@@ -47,6 +49,8 @@ class Settings:
     ttl_seconds: int | None = None
     model: str = "layer"
     prefetch: bool = False
+    bag: int = 0
+    fused: bool = True
     embedding: str = "none"
     fields: int = 26
 

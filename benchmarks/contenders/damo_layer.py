@@ -23,8 +23,13 @@ class DamoLayer:
         self._store = damo_tf.Store(
             settings.directory, memory_budget=settings.memory_budget, durability=settings.durability
         )
+        self._bag = settings.bag
+        self._fused = settings.fused
         self._layer = damo_tf.Embedding(
-            settings.dim, store=self._store, optimizer=damo_tf.optimizers.Adam(learning_rate=LEARNING_RATE)
+            settings.dim,
+            store=self._store,
+            optimizer=damo_tf.optimizers.Adam(learning_rate=LEARNING_RATE),
+            combiner="mean" if settings.bag and settings.fused else None,
         )
         self._layer.build((None,))
         self._prefetch = settings.prefetch
@@ -67,7 +72,9 @@ class DamoLayer:
 
     def _take_step(self, ids: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            embeddings = self._layer(ids, training=True)
+            embeddings = self._layer(tf.reshape(ids, [-1, self._bag]) if self._bag else ids, training=True)
+            if self._bag and not self._fused:
+                embeddings = tf.reduce_mean(embeddings, axis=1)
         gradients = tf.stop_gradient(embeddings)
         return tape.gradient(embeddings, self._layer.trainable_variables, output_gradients=gradients)
 
