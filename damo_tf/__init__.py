@@ -6,11 +6,11 @@
     store = damo_tf.Store("/data/rows")
     layer = damo_tf.Embedding(16, store=store, optimizer="adam")
 
-`Store` is a directory of rows, `Embedding` a Keras layer that looks them up and trains them; `optimizers`
-and `initializers` configure groups of rows; `data` reads rows ahead in input pipelines;
-`CheckpointManager` keeps a store's last checkpoints; `export_dense` and `export_inline` write models for
-serving with plain TensorFlow; `read_dump` reads what a store dumped, for serving, even
-where there is no TensorFlow.
+`Store` is a directory of rows, `Embedding` a Keras layer that looks them up and trains them, `FeatureHash`
+one that makes ids of strings and numbers; `optimizers` and `initializers` configure groups of rows; `data`
+reads rows ahead in input pipelines; `CheckpointManager` keeps a store's last checkpoints; `export_dense` and
+`export_inline` write models for serving with plain TensorFlow. For serving, even where there is no
+TensorFlow, `read_dump` reads what a store dumped, and `feature_hash` makes the same ids.
 """
 
 import importlib.util
@@ -18,6 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from damo_tf.dump_file import DumpedGroup, read_dump
+from damo_tf.hashing import feature_hash
 
 
 def _runs_command() -> bool:
@@ -48,7 +49,7 @@ else:
     from damo_tf import callbacks, data, initializers, optimizers
     from damo_tf.checkpoint_manager import CheckpointManager
     from damo_tf.export import export_dense, export_inline, load_saved_model
-    from damo_tf.layers import Embedding
+    from damo_tf.layers import Embedding, FeatureHash
     from damo_tf.migration import convert_embeddings
     from damo_tf.predictor import Predictor
     from damo_tf.saving import load_model
@@ -61,6 +62,7 @@ __all__ = [
     "CheckpointManager",
     "DumpedGroup",
     "Embedding",
+    "FeatureHash",
     "Predictor",
     "Row",
     "Store",
@@ -71,6 +73,7 @@ __all__ = [
     "data",
     "export_dense",
     "export_inline",
+    "feature_hash",
     "initializers",
     "load_saved_model",
     "load_model",

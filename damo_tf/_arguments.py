@@ -92,9 +92,42 @@ def check_admission(min_count: Any, filter_capacity: Any, filter_fpr: Any) -> No
 
 
 def check_padding_key(padding_key: Any) -> int | None:
-    """`padding_key` in [0, 2**64); a negative one stands for its bits. Raises if it is not a key."""
-    check_int("padding_key", padding_key, -(1 << 63), 1 << 64, optional=True)
-    return None if padding_key is None else int(padding_key) % (1 << 64)
+    """`padding_key` in [0, 2**64), or `None`; a negative one stands for its bits."""
+    return None if padding_key is None else check_key_of_padding(padding_key)
+
+
+def check_key_of_padding(padding_key: Any) -> int:
+    """`padding_key` in [0, 2**64), where there must be one; a negative one stands for its bits."""
+    check_int("padding_key", padding_key, -(1 << 63), 1 << 64)
+    return int(padding_key) % (1 << 64)
+
+
+def check_field(field: Any) -> str:
+    """`field`, if it names a field: a str that is not empty and has a form in UTF-8."""
+    if not isinstance(field, str):
+        raise TypeError(f"`field` must be a str. Received: field={field!r} of {type(field)}")
+    if not field:
+        raise ValueError("`field` must be the name of a field. Received: field=''")
+    field.encode()
+    return field
+
+
+def check_padding_value(padding_value: Any) -> str | int | None:
+    """`padding_value`, if it can be the value of a feature, or is `None`; bytes as the str they stand for."""
+    if padding_value is None:
+        return None
+    if isinstance(padding_value, bytes):
+        return padding_value.decode()  # only text can be in a config
+    if isinstance(padding_value, str):
+        padding_value.encode()
+        return padding_value
+    if isinstance(padding_value, bool) or not isinstance(padding_value, (int, np.integer)):
+        raise TypeError(
+            "`padding_value` must be str, bytes or int. "
+            f"Received: padding_value={padding_value!r} of {type(padding_value)}"
+        )
+    check_int("padding_value", padding_value, -(1 << 63), 1 << 64)
+    return int(padding_value)
 
 
 def check_missing(missing: Any) -> Literal["initial", "zeros"]:

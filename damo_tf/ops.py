@@ -196,6 +196,38 @@ def table_handle(directory: str, group: int, *, saved: bool = False) -> tf.Tenso
     return _ops.damo_table_handle(directory, group=group, saved=saved)
 
 
+def feature_hash(
+    values: tf.Tensor,
+    field: str,
+    *,
+    padding_value: str | bytes | int | None = None,
+    padding_key: int = 0,
+    dtype: str = "int64",
+) -> tf.Tensor:
+    """Hashes the values of one field to 64-bit keys, as docs/feature_hash.md says.
+
+    Args:
+        values: string or integers, any shape.
+        field: name of the field.
+        padding_value: the value whose key is `padding_key`, which no other value gets. `None`: none.
+        padding_key: a key in [0, 2**64).
+        dtype: `"int64"` or `"uint64"`.
+
+    Returns:
+        The keys, of the values' shape.
+    """
+    if values.dtype not in (tf.string, tf.int64, tf.uint64):
+        values = tf.cast(values, tf.int64)
+    text = padding_value if isinstance(padding_value, (str, bytes)) else str(padding_value)
+    return _ops.damo_feature_hash(
+        values,
+        Tkeys=dtype,
+        field=field,
+        padding_value=[] if padding_value is None else [text],
+        padding_key=_as_int64_bits(padding_key),
+    )
+
+
 def _rates_input(learning_rate: Any) -> list[Any]:
     """The input form of a learning rate: at most one."""
     return [] if learning_rate is None else [learning_rate]
@@ -205,7 +237,11 @@ def _padding_attr(padding_key: int | None) -> list[int]:
     """The attribute form of a padding key: at most one int64 with the key's bits."""
     if padding_key is None:
         return []
-    return [padding_key - (1 << 64) if padding_key >= 1 << 63 else padding_key]
+    return [_as_int64_bits(padding_key)]
+
+
+def _as_int64_bits(key: int) -> int:
+    return key - (1 << 64) if key >= 1 << 63 else key
 
 
 @tf.RegisterGradient("DamoEmbeddingLookup")
@@ -261,6 +297,7 @@ def _loss_scale(probe_gradient: tf.Tensor) -> tf.Tensor:
 tf.no_gradient("DamoEmbeddingApplyCombinedGradients")
 tf.no_gradient("DamoEmbeddingApplyGradients")
 tf.no_gradient("DamoEmbeddingPrefetch")
+tf.no_gradient("DamoFeatureHash")
 tf.no_gradient("DamoTableHandle")
 tf.no_gradient("DamoTableSize")
 tf.no_gradient("DamoTableStep")

@@ -17,6 +17,7 @@ MAY_INCLUDE = {
     "optimizer": {"base", "config"},
     "initializer": {"base", "config"},
     "schedule": {"base", "config"},
+    "feature": {"base"},
     "admission": {"base", "config"},
     "combiner": {"base"},
     "storage": {"base", "config", "row"},

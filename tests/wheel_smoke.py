@@ -30,6 +30,12 @@ def check_libraries() -> None:
     assert not list(SITE_PACKAGES.glob("damo_tf.libs/libtensorflow*"))
 
 
+def check_feature_hash() -> None:
+    """Ids of strings are those of docs/feature_hash.md."""
+    assert damo_tf.feature_hash("user", "ann") == 0x5E57DA18CA5DCCC0
+    assert damo_tf.FeatureHash(field="user")(np.array(["ann"])).numpy() == 0x5E57DA18CA5DCCC0
+
+
 def train(store: damo_tf.Store) -> None:
     """Fits a click that depends on the id alone."""
     model = keras.Sequential(
@@ -71,4 +77,5 @@ with tempfile.TemporaryDirectory() as directory:
         train(store)
     check_rows(directory)
 check_libraries()
+check_feature_hash()
 print(f"wheel of damo_tf {damo_tf.__version__}: 1 passed, 0 failed")

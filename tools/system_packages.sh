@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Makes sure that the system packages are there; installs with apt only what is missing.
-#   tools/system_packages.sh build   compiler, CMake, RocksDB, ISA-L, JSON, GoogleTest, Python with venv and headers
+#   tools/system_packages.sh build   compiler, CMake, RocksDB, ISA-L, xxHash, JSON, GoogleTest, Python with venv and headers
 #   tools/system_packages.sh check   also what `make check` needs
 #   tools/system_packages.sh bench   also what `make bench` needs
-# Environment: PYTHON (default python3), CMAKE_ARGS (its -DDAMO_ROCKSDB_ROOT and -DDAMO_ISAL_ROOT are honoured), CXX.
+# Environment: PYTHON (default python3), CMAKE_ARGS (its -DDAMO_*_ROOT are honoured), CXX.
 set -euo pipefail
 
 readonly PYTHON=${PYTHON:-python3}
@@ -27,7 +27,7 @@ need() {
 # header PATH: true if the compiler finds it.
 header() {
   local include=() name
-  for name in ROCKSDB ISAL; do
+  for name in ROCKSDB ISAL XXHASH; do
     if [[ ${CMAKE_ARGS:-} =~ -DDAMO_${name}_ROOT=([^[:space:]]+) ]]; then
       include+=(-I "${BASH_REMATCH[1]}/include")
     fi
@@ -42,10 +42,11 @@ find_missing() {
   if command -v "${CXX:-c++}" >/dev/null; then
     need librocksdb-dev header rocksdb/db.h
     need libisal-dev header isa-l/crc.h
+    need libxxhash-dev header xxhash.h
     need nlohmann-json3-dev header nlohmann/json.hpp
     need libgtest-dev header gtest/gtest.h
   else
-    missing+=(librocksdb-dev libisal-dev nlohmann-json3-dev libgtest-dev)
+    missing+=(librocksdb-dev libisal-dev libxxhash-dev nlohmann-json3-dev libgtest-dev)
   fi
   if [[ $WANTED == check ]]; then
     need clang-tidy command -v clang-tidy

@@ -8,6 +8,7 @@
 #include "damo/table/store_registry.h"
 #include "pybind/gil_release.h"
 #include "pybind/py_embedding.h"
+#include "pybind/py_feature_hash.h"
 #include "pybind/py_filter.h"
 #include "pybind/py_initializer.h"
 #include "pybind/py_optimizer.h"
@@ -47,6 +48,7 @@ PYBIND11_MODULE(_damo, module) {
   DefineFilter(module);
   DefineStorage(module);
   DefineEmbedding(module);
+  DefineFeatureHash(module);
   DefineRowImport(module);
   module.def("close_all", &CloseAll, "Closes every store that is open in this process.");
   module.attr("build_id") = DAMO_BUILD_ID;

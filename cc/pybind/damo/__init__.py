@@ -46,6 +46,7 @@ from damo._damo import (  # noqa: E402 - its dependency must be loaded first
     PyStorage,
     build_id,
     close_all,
+    feature_hash,
     verify_checkpoint,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "PyStorage",
     "build_id",
     "close_all",
+    "feature_hash",
     "verify_checkpoint",
 ]
 

@@ -16,6 +16,22 @@ _Integers: TypeAlias = npt.NDArray[np.int64]
 build_id: str
 
 def close_all() -> None: ...
+@overload
+def feature_hash(
+    field: str,
+    value: str | bytes | int,
+    *,
+    padding_value: str | bytes | int | None = None,
+    padding_key: int = 0,
+) -> int: ...
+@overload
+def feature_hash(
+    field: str,
+    value: list[Any] | _Integers | _Keys,
+    *,
+    padding_value: str | bytes | int | None = None,
+    padding_key: int = 0,
+) -> _Keys: ...
 def verify_checkpoint(
     directory: str | os.PathLike[str], progress: Callable[[int, int], object] | None = None
 ) -> dict[str, Any]: ...
