@@ -8,9 +8,10 @@
 
 `Store` is a directory of rows, `Embedding` a Keras layer that looks them up and trains them, `FeatureHash`
 one that makes ids of strings and numbers; `optimizers` and `initializers` configure groups of rows; `data`
-reads rows ahead in input pipelines; `CheckpointManager` keeps a store's last checkpoints; `export_dense` and
-`export_inline` write models for serving with plain TensorFlow. For serving, even where there is no
-TensorFlow, `read_dump` reads what a store dumped, and `feature_hash` makes the same ids.
+reads rows ahead in input pipelines; `callbacks` are for `fit`; `CheckpointManager` keeps a store's last
+checkpoints; `export_dense` and `export_inline` write models for serving with plain TensorFlow. For serving,
+even where there is no TensorFlow, `read_dump` reads what a store dumped, and `feature_hash` makes the same
+ids.
 """
 
 import importlib.util
@@ -68,8 +69,8 @@ __all__ = [
     "Store",
     "TrackableStore",
     "__version__",
-    "convert_embeddings",
     "callbacks",
+    "convert_embeddings",
     "data",
     "export_dense",
     "export_inline",

@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from damo_tf._native import ops as _ops
+from damo_tf._replicas import once_for_all
 
 
 def lookup(
@@ -249,14 +250,22 @@ def _lookup_gradient(
     op: tf.Operation, embeddings_gradient: Any, probe_gradient: tf.Tensor
 ) -> list[tf.Tensor | None]:
     table, keys, _, *rates = op.inputs
-    token = _ops.damo_embedding_apply_gradients(
-        table,
-        keys,
-        tf.convert_to_tensor(embeddings_gradient),
-        _loss_scale(probe_gradient),
-        rates,
-        padding_key=op.get_attr("padding_key"),
-    )
+    dim, padding_key = op.get_attr("dim"), op.get_attr("padding_key")
+
+    def apply(replicas: list[Any]) -> tf.Tensor:
+        if len(replicas) == 1:
+            keys, gradients, loss_scale, rates = replicas[0]
+        else:
+            # Scale and rate are the same in all.
+            all_keys, all_gradients, (loss_scale, *_), (rates, *_) = zip(*replicas, strict=True)
+            keys = tf.concat([tf.reshape(k, [-1]) for k in all_keys], axis=0)
+            gradients = tf.concat([tf.reshape(g, [-1, dim]) for g in all_gradients], axis=0)
+        return _ops.damo_embedding_apply_gradients(
+            table, keys, gradients, loss_scale, rates, padding_key=padding_key
+        )
+
+    loss_scale = _loss_scale(probe_gradient)
+    token = once_for_all(apply, (keys, tf.convert_to_tensor(embeddings_gradient), loss_scale, rates))
     return [None, None, token, *[None for _ in rates]]
 
 

@@ -11,9 +11,13 @@ import tensorflow as tf
 import damo_tf
 
 SYMBOLS = [
+    damo_tf.Embedding,
+    damo_tf.FeatureHash,
     damo_tf.TrackableStore,
+    damo_tf.callbacks.RowLearningRate,
     damo_tf.callbacks.StoreCheckpoint,
     damo_tf.callbacks.StoreMetrics,
+    damo_tf.feature_hash,
     damo_tf.load_model,
 ]
 

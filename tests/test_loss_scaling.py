@@ -317,4 +317,4 @@ def test_rows_get_the_sum_of_the_gradients_of_replicas(tmp_path, run_python, see
             )
             keys = list(expected.rows)
             np.testing.assert_array_equal(store.lookup(group, keys), expected.lookup(keys))
-            assert step_of(store, group) == 2 * len(batches)
+            assert step_of(store, group) == len(batches)

@@ -2,6 +2,7 @@
 """The Embedding layer: Keras on one side, the ops of one table on the other."""
 
 import os
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from damo_tf._arguments import (
     check_padding_key,
     check_path,
     check_positive,
+    is_number,
 )
 from damo_tf._bags import Bags, as_bags, check_combinable, check_combiner, of_each, with_rows
 from damo_tf._ids import Ids, as_keys, as_one_vector, check_ids, flat_values
@@ -210,6 +212,40 @@ class Embedding(keras.layers.Layer):
         if loss_scale is not None and not callable(loss_scale):
             check_positive("loss_scale", loss_scale)
         self._loss_scale = loss_scale
+
+    @property
+    def learning_rate(self) -> Any:
+        """Where the rows' learning rate comes from.
+
+        A float, or a dict of the engine's parameters of a schedule: the group's. Else a Keras schedule, a
+        variable or a function, which this layer evaluates at each step.
+        """
+        if self._learning_rate is not None:
+            return self._learning_rate.rate
+        return self.optimizer.get("schedule") or optimizers.base_rate(self.optimizer)
+
+    def learning_rate_variable(self) -> keras.Variable | tf.Variable:
+        """The variable that holds the rows' learning rate, to be assigned to: float32, a scalar.
+
+        It is the one that the optimizer was given. A rate that is a number becomes a variable of that value
+        now: from then on it belongs to the calls of this layer, and the group's own rate stays what it is.
+        Functions traced before do not know it: `model.make_train_function(force=True)`.
+        `damo_tf.callbacks.RowLearningRate` does all this.
+
+        Raises:
+            ValueError: the learning rate is a schedule or a function.
+        """
+        rate = self.learning_rate
+        if isinstance(rate, (keras.Variable, tf.Variable)):
+            return rate
+        if not is_number(rate):
+            raise ValueError(
+                f"`learning_rate` of layer '{self.name}' must be a number or a variable to be assigned to. "
+                f"Received: learning_rate={rate!r}"
+            )
+        variable = keras.Variable(rate, dtype="float32", trainable=False, name="row_learning_rate")
+        self._learning_rate = LearningRate(variable)
+        return variable
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -466,7 +502,8 @@ class Embedding(keras.layers.Layer):
         if tf.executing_eagerly() or self.optimizer["name"] == "sgd":
             return
         graph = tf.compat.v1.get_default_graph()
-        tables = _tables_by_graph.setdefault(graph, weakref.WeakSet())
+        # Replicas of a strategy, each of them a thread, share a graph; together they take one step.
+        tables = _tables_by_graph.setdefault(graph, {}).setdefault(threading.get_ident(), weakref.WeakSet())
         if self._table in tables and self._table not in _warned_tables:
             _warned_tables.add(self._table)
             warnings.warn(
@@ -478,8 +515,10 @@ class Embedding(keras.layers.Layer):
         tables.add(self._table)
 
 
-#: Tables looked up for training in each traced graph; and those warned of.
-_tables_by_graph: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Table]] = weakref.WeakKeyDictionary()
+#: Tables looked up for training in each traced graph, by thread; and those warned of.
+_tables_by_graph: weakref.WeakKeyDictionary[Any, dict[int, weakref.WeakSet[Table]]] = (
+    weakref.WeakKeyDictionary()
+)
 _warned_tables: weakref.WeakSet[Table] = weakref.WeakSet()
 
 

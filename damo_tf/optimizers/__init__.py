@@ -304,6 +304,12 @@ def get(optimizer: Any) -> Parameters:
     )
 
 
+def base_rate(parameters: Parameters) -> float:
+    """The learning rate that is a setting of the group, of parameters that `get` returned."""
+    (kind,) = [k for k in (SGD, Ftrl, Adagrad, Adam, AdamW, Lion) if k._name == parameters["name"]]
+    return float(parameters[kind._parameter_names["learning_rate"]])
+
+
 def _normalized(parameters: Parameters) -> Parameters:
     """The same parameters as the engine spells them, after checking them."""
     values = dict(parameters)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replicas on two logical CPUs train the rows that one replica trains.
+
+TensorFlow fixes its devices when it starts, so everything here is trained in one process of its own, group by
+group.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from known_gradients import DIM, KnownGradients
+from oracles import OracleTable
+from stored_rows import assert_rows_equal
+
+import damo_tf
+
+#: One rate for each batch; all of them in one schedule.
+RATES = [0.5, 0.125, 0.25]
+#: Group to how its learning rate is given. Each trains on known gradients.
+EVALUATED = {
+    0: "number",
+    1: "schedule",
+    2: "Keras variable",
+    3: "tf.Variable",
+    4: "function of a variable",
+    5: "function of Python",
+}
+#: Groups of whole models: with two replicas, and the same with one.
+MODEL_OF_TWO, MODEL_OF_ONE = 10, 11
+#: Group of a layer inside a `tf.cond`, where replicas cannot wait for each other.
+IN_COND = 20
+
+TRAIN = """
+import sys, warnings
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import damo_tf
+from known_gradients import DIM, IDS_SHAPE, KnownGradients, WeightedSum, functional, weighted_sum
+from test_replicas import EVALUATED, IN_COND, MODEL_OF_ONE, MODEL_OF_TWO, RATES
+
+store = damo_tf.Store(sys.argv[1])
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert strategy.num_replicas_in_sync == 2
+warnings.filterwarnings("error", message=".* is looked up by several calls in one step")
+batches = KnownGradients(np.random.default_rng(int(sys.argv[2])), steps=len(RATES))
+
+python_rate = RATES[:1]
+
+
+class SetRate(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        rate.assign(RATES[batch])
+        python_rate[:] = [RATES[batch]]
+
+
+for group, kind in EVALUATED.items():
+    with strategy.scope():
+        make = tf.Variable if kind == "tf.Variable" else keras.Variable
+        rate = make(RATES[0], dtype="float32", trainable=False)
+        learning_rate = {
+            "number": RATES[0],
+            "schedule": keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], RATES),
+            "function of a variable": lambda: rate,
+            "function of Python": lambda: python_rate[0],
+        }.get(kind, rate)
+        layer = damo_tf.Embedding(
+            DIM, store=store, group=group, optimizer=damo_tf.optimizers.Adam(learning_rate)
+        )
+        model = functional(layer)
+        model.compile("sgd", WeightedSum())
+    batches.fit(model, callbacks=[SetRate()])
+
+
+def regression(group):
+    keras.utils.set_random_seed(1)
+    optimizer = damo_tf.optimizers.SGD(0.25)
+    layer = damo_tf.Embedding(DIM, store=store, group=group, initializer="zeros", optimizer=optimizer)
+    ids = keras.Input((3,), dtype="int64")
+    hidden = keras.layers.Dense(8, "tanh")(keras.layers.Flatten()(layer(ids)))
+    model = keras.Model(ids, keras.layers.Dense(1, "tanh")(hidden))
+    model.compile("sgd", "mse")
+    return model
+
+
+rng = np.random.default_rng(int(sys.argv[2]))
+ids = rng.integers(10, size=(96, 3))
+targets = rng.uniform(-1, 1, size=(96, 1)).astype(np.float32)
+with strategy.scope():
+    model_of_two = regression(MODEL_OF_TWO)
+for model in (model_of_two, regression(MODEL_OF_ONE)):
+    model.fit(ids, targets, batch_size=16, epochs=3, shuffle=False, verbose=0)
+np.savez(sys.argv[1] + ".npz", two=model_of_two.get_weights()[0], one=model.get_weights()[0])
+
+with strategy.scope():
+    optimizer = damo_tf.optimizers.SGD(0.5)
+    layer = damo_tf.Embedding(DIM, store=store, group=IN_COND, initializer="ones", optimizer=optimizer)
+    layer.build(IDS_SHAPE)
+    layer.loss_scale = 1.0
+
+@tf.function
+def step(ids, gradients):
+    with tf.GradientTape() as tape:
+        loss = tf.cond(tf.size(ids) > 0, lambda: weighted_sum(gradients, layer(ids)), lambda: 0.0)
+    return tape.gradient(loss, layer.trainable_variables)
+
+dataset = tf.data.Dataset.from_tensor_slices((batches.ids, batches.gradients))
+for batch in strategy.experimental_distribute_dataset(dataset.unbatch().batch(IDS_SHAPE[0])):
+    strategy.run(step, args=batch)
+store.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The store, the dense weights of both models, and the batches."""
+    seed = 20
+    directory = tmp_path_factory.mktemp("replicas") / "store"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", TRAIN, str(directory), str(seed)]
+    trained = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert trained.returncode == 0, trained.stderr
+    with damo_tf.Store(directory, seed=None) as store, np.load(f"{directory}.npz") as weights:
+        yield store, dict(weights), KnownGradients(np.random.default_rng(seed), steps=len(RATES))
+
+
+@pytest.mark.parametrize("group", EVALUATED, ids=EVALUATED.values())
+def test_a_batch_is_one_step_at_one_rate(trained, group):
+    store, _, batches = trained
+    oracle = OracleTable(DIM, group=group, optimizer="adam")
+    rates = RATES if group else [RATES[0]] * len(RATES)
+    for ids, gradients, rate in zip(batches.ids, batches.gradients, rates, strict=True):
+        oracle.apply_gradients(ids, gradients, rate)
+    assert_rows_equal(store, oracle)
+
+
+def test_replicas_train_like_one(trained):
+    store, weights, _ = trained
+    keys = np.arange(10)
+    # Dense gradients are summed in another order: some roundings of float32, 6e-8 each, in each of 18 steps.
+    np.testing.assert_allclose(weights["two"], weights["one"], rtol=0, atol=1e-5)
+    two, one = store.lookup(MODEL_OF_TWO, keys), store.lookup(MODEL_OF_ONE, keys)
+    np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
+    assert np.abs(one).max() > 0.1
+    steps = [store.stats()["groups"][group]["step"] for group in (MODEL_OF_TWO, MODEL_OF_ONE)]
+    assert steps == [18, 18]
+
+
+def test_replicas_that_cannot_wait_for_each_other_each_take_a_step(trained):
+    store, _, batches = trained
+    expected = batches.oracle(group=IN_COND, initializer="ones", optimizer={"name": "sgd", "gamma": 0.5})
+    np.testing.assert_array_equal(
+        store.lookup(IN_COND, list(expected.rows)), expected.lookup(list(expected.rows))
+    )
+    assert store.stats()["groups"][IN_COND]["step"] == 2 * len(batches)
