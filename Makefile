@@ -69,7 +69,7 @@ test-cc: $(INSTALLED)  ## Run the C++ unit tests
 
 test-py: $(INSTALLED) $(PLAIN_ROCKSDB) $(BENCH_PACKAGES)  ## Run pytest; ARGS='-k name' selects
 	$(call say,"Python tests")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 check:  ## All checks, cheap to dear: lint, types, tests, counted work, clang-tidy, sanitizers
 	@$(MAKE) --no-print-directory lint
