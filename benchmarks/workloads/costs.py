@@ -98,6 +98,8 @@ def threads(bench: Bench) -> list[Section]:
         )
         for number in (1, 2)
     }
+    for worker in workers.values():
+        worker.call("prefill", first=0, last=sizes.hot_rows)  # brings the rows into memory
     times = take_turns(workers, dict.fromkeys(workers, ids), sizes.plan)
     bench.discard(*workers.values())
     title = f"threads: hot, {sizes.batch:,} Zipf ids a step"
