@@ -100,13 +100,14 @@ class RowShard {
   void AddToIndex(uint32_t slot, uint32_t tag);
   // Frees a slot, in the index or not.
   void Free(uint32_t slot);
-  // Notes that a row has become newer than in the storage.
-  void SetDirty(uint32_t slot) {
+  // Notes that a row has become newer than in the storage. False if it was already.
+  bool SetDirty(uint32_t slot) {
     CachedRow* const cached = row(slot);
-    if (cached->dirty != 0) return;
+    if (cached->dirty != 0) return false;
     cached->dirty = 1;
     ++num_dirty_;
     dirty_rows_.push_back({cached->key, slot});
+    return true;
   }
   // Hands out the list of rows that have become dirty since the last time.
   std::vector<DirtyRow> TakeDirtyRows();

@@ -264,6 +264,8 @@ void CachedTable::AllocateSlots(const LookupCall& call, Missed& missed) const {
     missed.slots.push_back(slot);
     missed.rows.push_back(slot == RowShard::kNoSlot ? nullptr : shard.row(slot));
   }
+  // Rows may have come into the storage since they were missed, and been evicted by what has just made room.
+  missed.absent = missed.absent && cache_->holds_all_rows();
 }
 
 // Makes rows that were read visible to others, unless the cache has them by now: an apply call may have

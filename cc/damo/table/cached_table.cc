@@ -239,24 +239,26 @@ Status CachedTable::CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_
   return Status();
 }
 
-void CachedTable::EndFlush(const Snapshot& snapshot, uint8_t /*flush_number*/, bool in_storage) {
+int64_t CachedTable::EndFlush(const Snapshot& snapshot, uint8_t /*flush_number*/, bool in_storage) {
   if (snapshot.filter != nullptr) snapshot.filter->EndWrite(in_storage);
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->EndFlush();
   if (in_storage) {
     flushed_step_ = snapshot.state.step;
     if (snapshot.release_time) set_rows_released(true);
-    return;
+    return 0;
   }
+  int64_t num_dirty_again = 0;
   for (size_t i = 0; i < snapshot.dirty_rows.size(); ++i) {
     const RowShard::DirtyRow& dirty = snapshot.dirty_rows[i];
     RowShard& shard = cache_->ShardFor(HashKey(dirty.key));
-    if (i < snapshot.num_copied) {
-      shard.SetDirty(dirty.slot);  // does nothing if an apply call has done so since
-    } else {
+    if (i >= snapshot.num_copied) {
       shard.ReturnDirtyRow(dirty);
+    } else if (!shard.SetDirty(dirty.slot)) {
+      ++num_dirty_again;
     }
   }
+  return num_dirty_again;
 }
 
 }  // namespace damo

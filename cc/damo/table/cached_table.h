@@ -88,7 +88,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Snapshot BeginFlush(uint8_t flush_number) override;
   Status CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
                   const std::function<Status(uint64_t key, std::string_view row)>& visit) override;
-  void EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
+  int64_t EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
 
   // The filter that a table with this recipe needs, null if it needs none: nobody applies gradients in a
   // read-only store. Requires apply_mutex_, as does the other.

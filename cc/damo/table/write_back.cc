@@ -139,20 +139,21 @@ Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
   std::vector<Part> parts;
   parts.reserve(sources_.size());  // a part that has begun must not get lost for want of memory
   Status status = CatchExceptions([&] { return BeginAndWrite(storage, is_held, parts); });
-  for (const Part& part : parts) part.source->EndFlush(part.snapshot, flush_number_, status.ok());
-  if (status.ok()) {
-    for (const Part& part : parts) {
-      dirty_bytes_ -= static_cast<int64_t>(part.snapshot.dirty_rows.size() * part.source->row_bytes());
-      // Not before: until the flush is in the storage a crash brings back records that may need such rows.
-      if (part.snapshot.release_time) {
-        storage.ReleaseRows(static_cast<uint8_t>(part.source->source_group()), *part.snapshot.release_time);
-      }
-    }
-    ++num_flushes_;
-    return status;
+  for (const Part& part : parts) {
+    const int64_t num_dirty_again = part.source->EndFlush(part.snapshot, flush_number_, status.ok());
+    // Counted when they became dirty. In a flush that failed those that did so twice have been counted twice.
+    const int64_t num_settled =
+        status.ok() ? static_cast<int64_t>(part.snapshot.dirty_rows.size()) : num_dirty_again;
+    dirty_bytes_ -= num_settled * static_cast<int64_t>(part.source->row_bytes());
   }
-  // Rows that were updated again meanwhile have been counted twice.
-  dirty_bytes_ = CountDirtyBytes();
+  if (!status.ok()) return status;
+  for (const Part& part : parts) {
+    // Not before: until the flush is in the storage a crash brings back records that may need such rows.
+    if (part.snapshot.release_time) {
+      storage.ReleaseRows(static_cast<uint8_t>(part.source->source_group()), *part.snapshot.release_time);
+    }
+  }
+  ++num_flushes_;
   return status;
 }
 

@@ -53,8 +53,9 @@ class WriteBackSource {
   // calls `visit` with them.
   virtual Status CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
                           const std::function<Status(uint64_t key, std::string_view row)>& visit) = 0;
-  // The rows copied are in the storage, or are not: then they are dirty again.
-  virtual void EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) = 0;
+  // The rows copied are in the storage, or are not: then they are dirty again. Returns how many of them apply
+  // calls had made dirty since they were copied.
+  virtual int64_t EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) = 0;
 };
 
 // Thread-safe. Lock order: flush mutex, apply mutexes by group, locks of the caches.
