@@ -807,5 +807,54 @@ TEST_P(StaleReadTest, LookupKeepsNoRowOlderThanTheStorageHas) {
   EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
 }
 
+// An executor in the calling thread that does something else once, when its first range is done.
+class InterruptingExecutor final : public Executor {
+ public:
+  explicit InterruptingExecutor(std::function<void()> interrupt) : interrupt_(std::move(interrupt)) {}
+  void ParallelFor(int64_t total, int64_t min_block, const Block& block) override {
+    Executor::Inline()->ParallelFor(total, min_block, block);
+    if (const auto interrupt = std::exchange(interrupt_, nullptr)) interrupt();
+  }
+
+ private:
+  std::function<void()> interrupt_;
+};
+
+// A table that began empty asks the storage for nothing, until a row comes into it: here after the lookup has
+// found that its keys are not in memory, and before it takes slots for them. It sorts enough of them
+// meanwhile.
+TEST_F(CachedTableTest, LookupAsksForRowsThatCameIntoTheStorageMeanwhile) {
+  Make(Foreground());
+  CachedTable& table = *tables_->cached().at(kGroup);
+  ASSERT_OK(table.CheckWhetherEmpty(*rows_));
+  Apply(*oracle_, NewBatchOf({7}));
+  std::string row;
+  ASSERT_OK(oracle_rows_->MultiGet(kGroup, Keys{7}, [&](size_t, std::optional<std::string_view> stored) {
+    row = stored.value();
+    return Status();
+  }));
+  std::thread import;
+  InterruptingExecutor executor([&] {
+    std::atomic<bool> waits{false};
+    import = std::thread([&] {
+      const std::unique_ptr<StorageBatch> batch = rows_->NewBatch();
+    EXPECT_TRUE(batch->PutRow(kGroup, 7, row).ok());
+    EXPECT_TRUE(rows_->Write(*batch).ok());
+    waits = true;
+    table.TakeFromStorage(oracle_->state(), Keys{7});
+  });
+  while (!waits) std::this_thread::yield();
+});
+const Keys keys = KeyRange(0, 50'000);
+LookupOptions options;
+options.training = true;
+Floats weights(keys.size() * kDim);
+EXPECT_TRUE(IsOk(table.Lookup(keys, options, executor, weights)));
+import.join();
+EXPECT_TRUE(SameBits(LookupToTrain(table, {7}), Lookup(*oracle_, {7})));
+ApplyToBoth(NewBatchOf({7}));
+EXPECT_TRUE(SameTables(table, *oracle_, {7}));
+}
+
 }  // namespace
 }  // namespace damo
