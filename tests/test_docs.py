@@ -101,9 +101,10 @@ def numbers_in(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d+\.\d+", text)]
 
 
-#: Numbers that another build of RocksDB may have otherwise: bytes on disk, file numbers, checksums, offsets.
+#: Numbers that another build of RocksDB may have otherwise, or that tell when it compacts: bytes on disk,
+#: numbers of files and how many there are, checksums, offsets.
 VARIABLE_NUMBERS = re.compile(
-    r"((?:disk_bytes\"?|bytes before|bytes after):\s+|(?:stored|computed) = |(?:offset|size) )\d+"
+    r"((?:disk_bytes\"?|files\"?|bytes before|bytes after):\s+|(?:stored|computed) = |(?:offset|size) )\d+"
     r"|(?<=/)\d+(?=\.sst)"
 )
 
@@ -119,6 +120,7 @@ def test_what_is_masked_in_examples_is_what_varies_and_nothing_else():
     assert masked("disk_bytes:  991") == ["disk_bytes: #"]
     assert masked('{"disk_bytes": 991, "rows": 3}') == ['{"disk_bytes": #, "rows": 3}']
     assert masked("bytes before:  991") == ["bytes before: #"]
+    assert masked("files:     6") == ["files: #"]
     for line in ("rows removed: 150", "0 4 850 75650 3", "updates: 3", "2025-01-12 00:00:00 UTC"):
         assert masked(line) == [line]
 

@@ -675,7 +675,7 @@ def test_wrong_argument_is_refused_by_name_rule_and_value(store, arguments, erro
             {"min_count": 2, "filter_capacity": 2**32},
             "a filter with filter_capacity=4294967296 .* takes 30875635712 bytes",
         ),
-        ({"store": ""}, "`directory` must be a path. Received: directory=''"),
+        ({"store": ""}, "`store` must be a path. Received: store=''"),
         ({"store": __file__}, "open store '.*': is a file, not a directory"),
     ],
 )

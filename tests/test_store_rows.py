@@ -152,6 +152,10 @@ def test_size_and_stats_count_exactly(store):
     store.apply_gradients(7, [[1], [1]], np.ones((2, 1, 1)))
     store.lookup(0, [1, 1, 5, 6])
     stats = store.stats()
+    for group in stats["groups"].values():
+        seconds = [group.pop("lookup_seconds"), group.pop("apply_seconds")]
+        assert (seconds[0] > 0) == (group["lookup_calls"] > 0)
+        assert seconds[1] > 0
     assert stats["groups"] == {
         0: {
             "dim": 4,
@@ -172,6 +176,8 @@ def test_size_and_stats_count_exactly(store):
             "rows": 3,
             "bytes": 3 * (9 + 32 + 3 * 4 * 4),  # key, header, weights and two slots
             "step": 3,
+            "lookup_calls": 1,
+            "apply_calls": 3,
             "lookups": 4,
             "missing": 2,
             "updated": 4,
@@ -199,6 +205,8 @@ def test_size_and_stats_count_exactly(store):
             "rows": 1,
             "bytes": 9 + 32 + 4,
             "step": 1,
+            "lookup_calls": 0,
+            "apply_calls": 1,
             "lookups": 0,
             "missing": 0,
             "updated": 1,

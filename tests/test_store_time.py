@@ -172,13 +172,13 @@ def test_expire_removes_expired_rows(event_store):
 
 def test_expire_tells_how_far_it_is(event_store):
     store = event_store
-    store.apply_gradients(0, np.arange(20_000), np.ones((20_000, DIM)))
+    store.apply_gradients(0, np.arange(40_000), np.ones((40_000, DIM)))
     store.advance_clock(60_000)
     calls = []
-    assert store.expire(progress=lambda scanned, removed: calls.append((scanned, removed))) == 20_000
+    assert store.expire(progress=lambda scanned, removed: calls.append((scanned, removed))) == 40_000
     assert calls == sorted(calls)
     assert len(calls) > 1
-    assert calls[-1] == (20_000, 20_000)
+    assert calls[-1] == (40_000, 40_000)
 
 
 def test_an_exception_in_the_progress_callback_ends_expire(event_store):
