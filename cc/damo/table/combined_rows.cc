@@ -133,7 +133,7 @@ StatusOr<ApplyResult> EmbeddingTable::ApplyCombinedGradients(Span<const uint64_t
   Status checked = CheckBagSizes(keys, bags, gradients.size(), "gradients");
   std::unique_ptr<GradientRows::Source[]> sources;
   if (checked.ok()) {
-    sources.reset(new GradientRows::Source[keys.size()]);
+    sources = std::make_unique<GradientRows::Source[]>(keys.size());
     checked = ForEachRangeOfBags(bags, kMaxPieceKeys, executor, [&](int64_t begin, int64_t end) -> Status {
       for (int64_t b = begin; b < end; ++b) {
         const Bag bag = bags.bag(b, keys, options.padding_key);
