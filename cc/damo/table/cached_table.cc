@@ -49,8 +49,14 @@ StatusOr<std::shared_ptr<GroupFilter>> CachedTable::MakeFilter(const GroupRecipe
 Status CachedTable::LoadFilter(const Storage& storage) {
   if (filter_ != nullptr) return Status();
   DAMO_ASSIGN_OR_RETURN(std::shared_ptr<GroupFilter> filter, MakeFilter(*recipe(), storage));
-  std::atomic_store(&filter_, std::move(filter));
+  if (filter != nullptr) SetFilter(std::move(filter));
   return Status();
+}
+
+// Requires apply_mutex_.
+void CachedTable::SetFilter(std::shared_ptr<GroupFilter> filter) {
+  const std::lock_guard<std::mutex> lock(filter_mutex_);
+  filter_ = std::move(filter);
 }
 
 Status CachedTable::PrepareToApply(const Storage& storage) {
@@ -65,7 +71,10 @@ TableMemory CachedTable::memory() const {
   memory.num_dirty = stats.num_dirty;
   memory.num_evicted = stats.num_evicted;
   // Not under the apply mutex, which may be held long.
-  const std::shared_ptr<const GroupFilter> filter = std::atomic_load(&filter_);
+  const std::shared_ptr<const GroupFilter> filter = [this] {
+    const std::lock_guard<std::mutex> lock(filter_mutex_);
+    return filter_;
+  }();
   if (filter != nullptr) {
     memory.filter_bytes = filter->memory_bytes();
     memory.filter_fill = filter->fill();
@@ -84,7 +93,7 @@ StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> r
   }
   DAMO_RETURN_IF_ERROR(save());
   SetRecipe(std::move(recipe));
-  std::atomic_store(&filter_, std::move(filter));
+  SetFilter(std::move(filter));
   // Keys without a row are in the cache with initial values of the recipe before.
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->DropCleanRows();  // and what is being read under the old one
@@ -118,7 +127,7 @@ void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
 }
 
 void CachedTable::ForgetAll() {
-  std::atomic_store(&filter_, std::shared_ptr<GroupFilter>());
+  SetFilter(nullptr);
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->EndHoldingAllRows();
   cache_->DropAllRows();

@@ -93,6 +93,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   // The filter that a table with this recipe needs, null if it needs none: nobody applies gradients in a
   // read-only store. Requires apply_mutex_, as does the other.
   StatusOr<std::shared_ptr<GroupFilter>> MakeFilter(const GroupRecipe& recipe, const Storage& storage) const;
+  void SetFilter(std::shared_ptr<GroupFilter> filter);
   // Makes it if it is not there yet.
   Status LoadFilter(const Storage& storage);
   Status FillSlot(const GroupRecipe& recipe, uint64_t key, std::optional<std::string_view> stored,
@@ -151,6 +152,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
 
   std::mutex apply_mutex_;               // held through an apply call; guards what follows
   std::shared_ptr<GroupFilter> filter_;  // null: none, or not loaded; see LoadFilter()
+  mutable std::mutex filter_mutex_;  // beside apply_mutex_, for those who set filter_ and those who only look
   KeyPartition partition_;
   std::vector<ShardUpdate> updates_;  // of each shard
   // The record of a call that is being applied in parts: until it is done its rows are not all in the cache.
