@@ -53,7 +53,6 @@ Status CachedTable::LoadFilter(const Storage& storage) {
   return Status();
 }
 
-// Requires apply_mutex_.
 void CachedTable::SetFilter(std::shared_ptr<GroupFilter> filter) {
   const std::lock_guard<std::mutex> lock(filter_mutex_);
   filter_ = std::move(filter);

@@ -91,10 +91,10 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   int64_t EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
 
   // The filter that a table with this recipe needs, null if it needs none: nobody applies gradients in a
-  // read-only store. Requires apply_mutex_, as does the other.
+  // read-only store. Requires apply_mutex_, as do the next two.
   StatusOr<std::shared_ptr<GroupFilter>> MakeFilter(const GroupRecipe& recipe, const Storage& storage) const;
   void SetFilter(std::shared_ptr<GroupFilter> filter);
-  // Makes it if it is not there yet.
+  // Makes and sets it if it is not there yet.
   Status LoadFilter(const Storage& storage);
   Status FillSlot(const GroupRecipe& recipe, uint64_t key, std::optional<std::string_view> stored,
                   CachedRow* cached) const;
