@@ -16,7 +16,8 @@ from pathlib import Path
 import rich.console
 import rich.markdown
 
-from benchmarks import machine, report
+from benchmarks import archive, machine, report
+from benchmarks.archive import Record
 from benchmarks.bench import FULL, QUICK, TINY, Bench, Sizes
 from benchmarks.build import ROOT
 from benchmarks.launcher import Launch
@@ -94,10 +95,13 @@ class Run:
     contenders: frozenset[str] | None
     versions: dict[str, str]
 
-    def __call__(self, options: Options, launch: Launch) -> list[Section]:
-        """Measures, prints the page and writes it with its plots."""
-        sections: list[Section] = []
+    def __call__(self, options: Options, launch: Launch) -> list[Record]:
+        """Measures; after each workload keeps what it found, and writes the page of all that is kept."""
         about = {**machine.describe(), **self.versions}  # as of the start: the tree may change meanwhile
+        command = shlex.join(
+            ["python", "-m", f"benchmarks{'.peers' * (self.name != 'bench')}", *sys.argv[1:]]
+        )
+        kept = options.results / self.name
         options.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="bench-", dir=options.folder))
         try:
@@ -105,21 +109,19 @@ class Run:
             for name in options.only or self.workloads:
                 started = time.perf_counter()
                 print(f"{name} ...", end=" ", flush=True, file=sys.stderr)
-                sections += self.workloads[name](bench)
+                archive.keep(kept, Record(name, command, about, self.workloads[name](bench)))
                 print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
+                self._write(options.results)
         finally:
             shutil.rmtree(folder)
-        self._write(options.results, about, sections)
-        return sections
+        records = archive.kept(kept, list(self.workloads))
+        rich.console.Console().print(rich.markdown.Markdown(report.markdown(self.title, records)))
+        print(f"Written: {options.results / self.name}.md and plots beside it")
+        return records
 
-    def _write(self, results: Path, about: dict[str, str], sections: list[Section]) -> None:
-        results.mkdir(parents=True, exist_ok=True)
-        command = shlex.join(
-            ["python", "-m", f"benchmarks{'.peers' * (self.name != 'bench')}", *sys.argv[1:]]
-        )
-        page = report.markdown(self.title, command, about, sections)
-        (results / f"{self.name}.md").write_text(page)
+    def _write(self, results: Path) -> None:
+        records = archive.kept(results / self.name, list(self.workloads))
+        sections = [section for record in records for section in record.sections]
+        (results / f"{self.name}.md").write_text(report.markdown(self.title, records))
         report.plot_times(sections, results / f"{self.name}.png")
         report.plot_curves(sections, results / f"{self.name}-table-size.png")
-        rich.console.Console().print(rich.markdown.Markdown(page))
-        print(f"Written: {results / self.name}.md and plots beside it")

@@ -16,22 +16,22 @@ import rich.console
 import rich.table
 from matplotlib import pyplot
 
+from benchmarks.archive import Record
 from benchmarks.results import Section
 
 BAR_HEIGHT = 0.28  # inches
 COLOURS = {"damo_tf": "#c23b22", "other": "#8a9ba8"}
 
 
-def markdown(title: str, command: str, machine: dict[str, str], sections: Sequence[Section]) -> str:
-    """The page of a run.
+def markdown(title: str, records: Sequence[Record]) -> str:
+    """The page of all that was found.
 
     Args:
         title: its heading.
-        command: what was typed.
-        machine: name to value, see `machine.describe`.
-        sections: what was found.
+        records: one a workload.
     """
-    parts = [f"# {title}", f"`{command}`", table(("", ""), machine.items())]
+    parts = [f"# {title}", "## Runs", runs_table(records)]
+    sections = [section for record in records for section in record.sections]
     targets = [(section.title.split(":")[0], t) for section in sections for t in section.targets]
     if targets:
         rows = [
@@ -46,6 +46,17 @@ def markdown(title: str, command: str, machine: dict[str, str], sections: Sequen
         if section.figures:
             parts.append(table(("", ""), section.figures.items()))
     return "\n\n".join(parts) + "\n"
+
+
+def runs_table(records: Sequence[Record]) -> str:
+    """What was typed, when and on what: one column a run, workloads of the same run together."""
+    runs: dict[str, tuple[dict[str, str], list[str]]] = {}
+    for record in records:
+        about = {"command": f"`{record.command}`", **record.about}
+        runs.setdefault(repr(about), (about, []))[1].append(record.workload)
+    names = list(dict.fromkeys(name for about, _ in runs.values() for name in about))
+    rows = [(name, *(about.get(name, "") for about, _ in runs.values())) for name in names]
+    return table(("", *(", ".join(workloads) for _, workloads in runs.values())), rows)
 
 
 def _yes(met: bool) -> str:

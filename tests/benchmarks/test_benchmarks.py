@@ -2,6 +2,7 @@
 """The benchmarks run: every workload, at sizes that say nothing about speed. No time is asserted."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,38 @@ def test_command_writes_a_page_and_plots(tmp_path, monkeypatch):
         "bench.png",
     ]
     assert not list(tmp_path.glob("bench-*"))
+
+
+def test_a_run_of_some_workloads_leaves_the_figures_of_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["benchmarks"])
+    parse = parser("", ["old", "new"]).parse_args
+    arguments = ["--tiny", "--results", str(tmp_path / "results"), "--folder", str(tmp_path)]
+    found = {"old": "first", "new": "first"}
+    workloads = {
+        name: lambda bench, name=name: [
+            Section(f"{name} {found[name]}", curves={"c": [(1, 2.5)]}, targets=[Target("t", 1.0, 2.0, True)])
+        ]
+        for name in found
+    }
+    run_of_day = Run("bench", "A title", workloads, None, {"day": "1"})
+    run_of_day(parse(arguments, Options()), launch_here)
+    found.update(old="second", new="second")
+
+    records = replace(run_of_day, versions={"day": "2"})(
+        parse([*arguments, "--only", "new"], Options()), launch_here
+    )
+
+    assert [(r.workload, r.about["day"], r.sections[0].title) for r in records] == [
+        ("old", "1", "old first"),
+        ("new", "2", "new second"),
+    ]
+    assert records[0].sections == [
+        Section("old first", curves={"c": [(1, 2.5)]}, targets=[Target("t", 1.0, 2.0, True)])
+    ]
+    page = (tmp_path / "results" / "bench.md").read_text()
+    assert "## Old first" in page
+    assert "## New second" in page
+    assert "|                | old" in page
 
 
 def test_contenders_take_turns_on_the_same_batches(tmp_path):
