@@ -276,22 +276,51 @@ def _lookup_combined_gradient(
     table, keys, splits, num_bags, _, *lists = op.inputs
     num_weights = op.get_attr("num_weights")
     weights, rates = lists[:num_weights], lists[num_weights:]
-    bags = (table, keys, splits, num_bags, tf.convert_to_tensor(combined_gradient))
-    attributes = {name: op.get_attr(name) for name in ("combiners", "padding_key")}
+    bags = (keys, splits, num_bags, tf.convert_to_tensor(combined_gradient))
+    combiners, padding_key = op.get_attr("combiners"), op.get_attr("padding_key")
     of_weights = [
         _ops.damo_embedding_weights_gradient(
-            *bags, weights, missing=op.get_attr("missing"), training=op.get_attr("training"), **attributes
+            table,
+            *bags,
+            weights,
+            combiners=combiners,
+            padding_key=padding_key,
+            missing=op.get_attr("missing"),
+            training=op.get_attr("training"),
         )
         for _ in weights
     ]
+
+    def apply(replicas: list[Any]) -> tf.Tensor:
+        all_bags, all_weights, all_of_weights, (loss_scale, *_), (rates, *_) = zip(*replicas, strict=True)
+        # Nothing else orders the two in a backward function, and the rows are not to have stepped before.
+        with tf.control_dependencies(tf.nest.flatten(all_of_weights)):
+            return _ops.damo_embedding_apply_combined_gradients(
+                table,
+                *_joined_bags(all_bags),
+                loss_scale,
+                [tf.concat(of_replicas, axis=0) for of_replicas in zip(*all_weights, strict=True)],
+                rates,
+                combiners=combiners * len(replicas),
+                padding_key=padding_key,
+            )
+
     token = None
     if op.get_attr("training"):
-        # Nothing else orders the two in a backward function, and the rows are not to have stepped before.
-        with tf.control_dependencies(of_weights):
-            token = _ops.damo_embedding_apply_combined_gradients(
-                *bags, _loss_scale(probe_gradient), weights, rates, **attributes
-            )
+        arguments = (bags, weights, of_weights, _loss_scale(probe_gradient), rates)
+        token = once_for_all(apply, arguments)
     return [None, None, None, None, token, *of_weights, *[None for _ in rates]]
+
+
+def _joined_bags(of_replicas: Sequence[Any]) -> list[tf.Tensor]:
+    """The keys, splits, numbers of bags and gradients of all replicas, as of one call with all their bags."""
+    if len(of_replicas) == 1:
+        return list(of_replicas[0])
+    keys, splits, num_bags, gradients = zip(*of_replicas, strict=True)
+    ends = tf.cumsum([tf.size(k, tf.int64) for k in keys])
+    later_splits = [s[1:] + ends[i] for i, s in enumerate(splits[1:])]
+    joined = (keys, [splits[0], *later_splits], num_bags, gradients)
+    return [tf.concat(parts, axis=0) for parts in joined]
 
 
 def _loss_scale(probe_gradient: tf.Tensor) -> tf.Tensor:

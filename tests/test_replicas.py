@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 import pytest
-from known_gradients import DIM, KnownGradients
-from oracles import OracleTable
+from known_gradients import DIM, IDS_SHAPE, KnownGradients
+from oracles import OracleBags, OracleTable
 from stored_rows import assert_rows_equal
 
 import damo_tf
@@ -32,6 +32,10 @@ EVALUATED = {
 MODEL_OF_TWO, MODEL_OF_ONE = 10, 11
 #: Group of a layer inside a `tf.cond`, where replicas cannot wait for each other.
 IN_COND = 20
+#: Group of bags with weights, beside ids that are not combined, on known gradients.
+BAGS = 21
+#: Groups of models that learn the weights of bags: with two replicas, and the same with one.
+BAGS_OF_TWO, BAGS_OF_ONE = 30, 31
 
 TRAIN = """
 import sys, warnings
@@ -40,7 +44,9 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import damo_tf
 from known_gradients import DIM, IDS_SHAPE, KnownGradients, WeightedSum, functional, weighted_sum
-from test_replicas import EVALUATED, IN_COND, MODEL_OF_ONE, MODEL_OF_TWO, RATES
+from test_replicas import (
+    BAGS, BAGS_OF_ONE, BAGS_OF_TWO, EVALUATED, IN_COND, MODEL_OF_ONE, MODEL_OF_TWO, RATES, weights_of,
+)
 
 store = damo_tf.Store(sys.argv[1])
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -95,6 +101,42 @@ for model in (model_of_two, regression(MODEL_OF_ONE)):
     model.fit(ids, targets, batch_size=16, epochs=3, shuffle=False, verbose=0)
 np.savez(sys.argv[1] + ".npz", two=model_of_two.get_weights()[0], one=model.get_weights()[0])
 
+
+with strategy.scope():
+    combiner = {"bags": "mean", "ids": None}
+    layer = damo_tf.Embedding(DIM, store=store, group=BAGS, combiner=combiner, optimizer="adam")
+    ids = keras.Input(IDS_SHAPE[1:], dtype="int64")
+    outputs = layer({"bags": ids, "ids": ids[:, 1:]}, weights={"bags": weights_of(ids), "ids": None})
+    model = keras.Model(ids, keras.ops.concatenate([outputs["bags"][:, None], outputs["ids"]], axis=1))
+    model.compile("sgd", WeightedSum())
+batches.fit(model)
+
+
+def regression_on_bags(group):
+    keras.utils.set_random_seed(1)
+    optimizer = damo_tf.optimizers.SGD(0.5)
+    layer = damo_tf.Embedding(
+        DIM, store=store, group=group, initializer="ones", optimizer=optimizer, combiner="sqrtn"
+    )
+    ids = keras.Input((3,), dtype="int64")
+    weights = keras.layers.Dense(3, "sigmoid", name="weights")(keras.ops.cast(ids, "float32") / 10)
+    model = keras.Model(ids, keras.layers.Dense(1, "tanh")(layer(ids, weights=weights)))
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    return model
+
+
+rng = np.random.default_rng(int(sys.argv[2]))
+ids = rng.integers(10, size=(96, 3))
+targets = rng.uniform(-1, 1, size=(96, 1)).astype(np.float32)
+with strategy.scope():
+    model_of_two = regression_on_bags(BAGS_OF_TWO)
+model_of_one = regression_on_bags(BAGS_OF_ONE)
+kernels = [model_of_one.get_layer("weights").get_weights()[0]]
+for model in (model_of_two, model_of_one):
+    model.fit(ids, targets, batch_size=16, epochs=3, shuffle=False, verbose=0)
+    kernels.append(model.get_layer("weights").get_weights()[0])
+np.save(sys.argv[1] + ".npy", kernels)
+
 with strategy.scope():
     optimizer = damo_tf.optimizers.SGD(0.5)
     layer = damo_tf.Embedding(DIM, store=store, group=IN_COND, initializer="ones", optimizer=optimizer)
@@ -112,6 +154,11 @@ for batch in strategy.experimental_distribute_dataset(dataset.unbatch().batch(ID
     strategy.run(step, args=batch)
 store.close()
 """
+
+
+def weights_of(ids):
+    """Weights that float32 holds exactly; of ids from -5 to 5."""
+    return (ids + 7.0) / 8
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +193,42 @@ def test_replicas_train_like_one(trained):
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
     assert np.abs(one).max() > 0.1
     steps = [store.stats()["groups"][group]["step"] for group in (MODEL_OF_TWO, MODEL_OF_ONE)]
+    assert steps == [18, 18]
+
+
+def test_a_batch_of_bags_and_their_weights_is_one_step(trained):
+    store, _, batches = trained
+    oracle = OracleTable(DIM, group=BAGS, optimizer="adam")
+    half = IDS_SHAPE[0] // 2
+    for all_ids, all_gradients in zip(batches.ids, batches.gradients, strict=True):
+        keys, gradients = [], []
+        for replica in (slice(half), slice(half, None)):
+            ids, of_vectors = all_ids[replica], all_gradients[replica]
+            single = ids[:, 1:].reshape(-1, 1)
+            bags = OracleBags(
+                [*ids, *single],
+                ["mean"] * len(ids) + ["sum"] * len(single),
+                [*weights_of(ids), *np.ones_like(single)],
+            )
+            keys.append(bags.keys)
+            gradients.append(
+                bags.row_gradients(np.concatenate([of_vectors[:, 0], of_vectors[:, 1:].reshape(-1, DIM)]))
+            )
+        oracle.apply_gradients(np.concatenate(keys), np.concatenate(gradients))
+    assert_rows_equal(store, oracle)
+
+
+def test_replicas_train_rows_and_weights_of_bags_like_one(trained):
+    store, _, _ = trained
+    keys = np.arange(10)
+    before, of_two, of_one = np.load(f"{store.directory}.npy")
+    # Dense gradients are summed in another order: some roundings of float32, 6e-8 each, in each of 18 steps.
+    np.testing.assert_allclose(of_two, of_one, rtol=0, atol=1e-5)
+    assert np.abs(of_one - before).max() > 0.01
+    two, one = store.lookup(BAGS_OF_TWO, keys), store.lookup(BAGS_OF_ONE, keys)
+    np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
+    assert np.abs(one - 1).max() > 0.1
+    steps = [store.stats()["groups"][group]["step"] for group in (BAGS_OF_TWO, BAGS_OF_ONE)]
     assert steps == [18, 18]
 
 
