@@ -229,8 +229,10 @@ Status CachedTable::TakeStoredRow(const LookupCall& call, const Missed& missed, 
   if (stored) {
     DAMO_ASSIGN_OR_RETURN(live, DecodeLiveRow(call.moment.recipe, key, *stored, call.moment.now_millis));
   }
+  const CachedRow* kept = nullptr;
   if (!missed.slots.empty() && missed.slots[i] != RowShard::kNoSlot) {
     DAMO_RETURN_IF_ERROR(FillSlot(call.moment.recipe, key, stored, missed.rows[i]));
+    kept = missed.rows[i];
   }
   if (call.weights.empty()) return Status();
 
@@ -239,6 +241,8 @@ Status CachedTable::TakeStoredRow(const LookupCall& call, const Missed& missed, 
   float* const first = call.output(missed.positions[occurrences[0]], dim());
   if (live) {
     std::memcpy(first, stored->data() + kRowHeaderBytes, sizeof(float) * dim());
+  } else if (kept != nullptr && !stored && call.options.missing == MissingRow::kInitial) {
+    CopyFloats(kept->floats(), dim(), first);  // the initial values are there already
   } else {
     CopyMissing(key, call, first);
   }
