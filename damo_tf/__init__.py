@@ -8,10 +8,10 @@
 
 `Store` is a directory of rows, `Embedding` a Keras layer that looks them up and trains them, `FeatureHash`
 one that makes ids of strings and numbers; `optimizers` and `initializers` configure groups of rows; `data`
-reads rows ahead in input pipelines; `callbacks` are for `fit`; `CheckpointManager` keeps a store's last
-checkpoints; `export_dense` and `export_inline` write models for serving with plain TensorFlow. For serving,
-even where there is no TensorFlow, `read_dump` reads what a store dumped, and `feature_hash` makes the same
-ids.
+reads rows ahead in input pipelines; `callbacks` are for `fit`; `ops` are what a layer of your own calls;
+`CheckpointManager` keeps a store's last checkpoints; `export_dense` and `export_inline` write models for
+serving with plain TensorFlow. For serving, even where there is no TensorFlow, `read_dump` reads what a store
+dumped, and `feature_hash` makes the same ids.
 """
 
 import importlib.util
@@ -47,7 +47,7 @@ if not TYPE_CHECKING and (_runs_command() or not _has_tensorflow()):
 
 else:
     from damo_tf import _native  # noqa: F401 - first: checks what is installed  # isort: skip
-    from damo_tf import callbacks, data, initializers, optimizers
+    from damo_tf import callbacks, data, initializers, ops, optimizers
     from damo_tf.checkpoint_manager import CheckpointManager
     from damo_tf.export import export_dense, export_inline, load_saved_model
     from damo_tf.layers import Embedding, FeatureHash
@@ -78,6 +78,7 @@ __all__ = [
     "initializers",
     "load_saved_model",
     "load_model",
+    "ops",
     "optimizers",
     "read_dump",
 ]

@@ -20,7 +20,7 @@ class CheckpointManager:
 
     Example:
 
-    >>> manager = damo_tf.CheckpointManager(store, checkpoints, max_to_keep=2)
+    >>> manager = damo_tf.CheckpointManager(store, "checkpoints", max_to_keep=2)
     >>> manager.save().name
     'ckpt-1'
     >>> manager.restore_or_initialize() == manager.latest_checkpoint

@@ -13,6 +13,8 @@ from damo_tf.layers import Embedding
 from damo_tf.store import Store
 from damo_tf.table import Table, get_table
 
+__all__ = ["prefetch_rows"]
+
 
 def prefetch_rows(
     dataset: tf.data.Dataset,
@@ -29,14 +31,17 @@ def prefetch_rows(
 
     Example:
 
-    >>> dataset = tf.data.Dataset.from_tensor_slices(({"user": users, "price": prices}, clicks)).batch(64)
-    >>> dataset = damo_tf.data.prefetch_rows(dataset, layer, ids="user")
-    >>> model.fit(dataset)
+    >>> dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    >>> dataset = damo_tf.data.prefetch_rows(dataset, model.get_layer("rows"))
+    >>> history = model.fit(dataset, verbose=0)
 
     Several tables of one store are read together:
 
-    >>> damo_tf.data.prefetch_rows(
-    ...     dataset, store, ids=lambda features, clicks: {0: features["user"], 1: features["item"]}
+    >>> store.add_group(0, dim=8)
+    >>> store.add_group(1, dim=8)
+    >>> dataset = tf.data.Dataset.from_tensors({"user": [1, 2], "item": [3, 4]})
+    >>> dataset = damo_tf.data.prefetch_rows(
+    ...     dataset, store, ids=lambda features: {0: features["user"], 1: features["item"]}
     ... )
 
     Args:

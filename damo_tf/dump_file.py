@@ -24,6 +24,19 @@ class DumpedGroup:
     Both arrays are views of the file: what is not looked at is not read. Keys lie scattered in it, so copy
     them (`np.ascontiguousarray`) if you search in them more than once.
 
+    Example:
+
+    >>> store.add_group(0, dim=2)
+    >>> store.from_numpy(0, keys=[5, 3], weights=[[1.0, 2.0], [3.0, 4.0]])
+    2
+    >>> store.dump("rows.dump", group=0)
+    2
+    >>> group = damo_tf.read_dump("rows.dump")[0]
+    >>> group.keys
+    array([3, 5], dtype=uint64)
+    >>> group.weights.shape
+    (2, 2)
+
     Attributes:
         keys: uint64 `[n]`.
         weights: float32 `[n, dim]`; `weights[i]` belongs to `keys[i]`.
@@ -42,12 +55,15 @@ def read_dump(path: str | os.PathLike[str], *, verify: bool = True) -> dict[int,
 
     Example:
 
-    >>> store.dump(path)
+    >>> store.add_group(0, dim=2)
+    >>> store.from_numpy(0, keys=[7], weights=[[1.0, 2.0]])
     1
-    >>> group = damo_tf.read_dump(path)[0]
+    >>> store.dump("rows.dump")
+    1
+    >>> group = damo_tf.read_dump("rows.dump")[0]
     >>> keys = np.ascontiguousarray(group.keys)
     >>> group.weights[np.searchsorted(keys, np.uint64(7))]
-    memmap([...], dtype=float32)
+    array([1., 2.], dtype=float32)
 
     Args:
         path: of the file.

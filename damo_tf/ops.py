@@ -18,6 +18,18 @@ import tensorflow as tf
 from damo_tf._native import ops as _ops
 from damo_tf._replicas import once_for_all
 
+__all__ = [
+    "apply_gradients",
+    "feature_hash",
+    "lookup",
+    "lookup_combined",
+    "prefetch",
+    "size",
+    "step",
+    "table_handle",
+    "with_loss_scale",
+]
+
 
 def lookup(
     table: tf.Tensor,
@@ -31,6 +43,18 @@ def lookup(
     learning_rate: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads the weights of rows.
+
+    Example:
+
+    >>> store.add_group(0, dim=2, initializer="ones", optimizer=damo_tf.optimizers.SGD(0.5))
+    >>> table = damo_tf.ops.table_handle(store.directory, 0)
+    >>> keys, anchor = tf.constant([7], tf.int64), tf.Variable(0.0)
+    >>> with tf.GradientTape() as tape:
+    ...     vectors, probe = damo_tf.ops.lookup(table, keys, anchor, dim=2, training=True)
+    ...     loss = tf.reduce_sum(vectors) + probe
+    >>> token = tape.gradient(loss, anchor)  # the rows take their step
+    >>> damo_tf.ops.lookup(table, keys, anchor, dim=2)[0].numpy()
+    array([[0.5, 0.5]], dtype=float32)
 
     Args:
         table: resource scalar, a table handle.
@@ -76,6 +100,18 @@ def lookup_combined(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Combines the rows of each bag of keys into one vector; there never is a tensor of one row per key.
 
+    Example:
+
+    >>> store.add_group(0, dim=2, initializer="ones")
+    >>> table = damo_tf.ops.table_handle(store.directory, 0)
+    >>> sums, probe = damo_tf.ops.lookup_combined(
+    ...     table, [7, 8, 9], [0, 2, 2, 3], [3], tf.constant(0.0), dim=2, combiners=["sum"]
+    ... )
+    >>> sums.numpy()
+    array([[2., 2.],
+           [0., 0.],
+           [1., 1.]], dtype=float32)
+
     Args:
         table: resource scalar, a table handle.
         keys: int64 `[n]`; the bits of uint64 keys.
@@ -116,6 +152,18 @@ def lookup_combined(
 def with_loss_scale(embeddings: tf.Tensor, probe: tf.Tensor, loss_scale: tf.Tensor) -> Any:
     """`embeddings`, and `loss_scale` as the gradient of the probe, which then needs no other.
 
+    Example:
+
+    >>> store.add_group(0, dim=1, initializer="zeros", optimizer=damo_tf.optimizers.SGD(0.5))
+    >>> table = damo_tf.ops.table_handle(store.directory, 0)
+    >>> keys, anchor, scale = tf.constant([7], tf.int64), tf.Variable(0.0), tf.constant(1024.0)
+    >>> with tf.GradientTape() as tape:
+    ...     vectors, probe = damo_tf.ops.lookup(table, keys, anchor, dim=1, training=True)
+    ...     loss = scale * tf.reduce_sum(damo_tf.ops.with_loss_scale(vectors, probe, scale))
+    >>> token = tape.gradient(loss, anchor)
+    >>> store.lookup(0, 7)
+    array([-0.5], dtype=float32)
+
     Args:
         embeddings: as `lookup` returned them.
         probe: likewise.
@@ -139,6 +187,15 @@ def apply_gradients(
     padding_key: int | None = None,
 ) -> tf.Tensor:
     """Takes one optimizer step on the row of each distinct key.
+
+    Example:
+
+    >>> store.add_group(0, dim=2, initializer="zeros", optimizer=damo_tf.optimizers.SGD(0.5))
+    >>> table = damo_tf.ops.table_handle(store.directory, 0)
+    >>> keys = tf.constant([7, 7], tf.int64)
+    >>> token = damo_tf.ops.apply_gradients(table, keys, [[1.0, 2.0], [3.0, 2.0]])
+    >>> store.lookup(0, 7)
+    array([-2., -2.], dtype=float32)
 
     Args:
         table: resource scalar, a table handle.
@@ -164,6 +221,13 @@ def apply_gradients(
 def prefetch(table: tf.Tensor, keys: tf.Tensor, *, padding_key: int | None = None) -> tf.Tensor:
     """Brings the rows of keys into memory, for a lookup that is to come. Changes no value.
 
+    Example:
+
+    >>> store.add_group(0, dim=2)
+    >>> table = damo_tf.ops.table_handle(store.directory, 0)
+    >>> damo_tf.ops.prefetch(table, tf.constant([7, 8], tf.int64)).numpy()
+    array([7, 8])
+
     Args:
         table: resource scalar, a table handle.
         keys: int64 or uint64, any shape.
@@ -176,17 +240,39 @@ def prefetch(table: tf.Tensor, keys: tf.Tensor, *, padding_key: int | None = Non
 
 
 def size(table: tf.Tensor) -> tf.Tensor:
-    """The number of rows of a table, as an int64 scalar."""
+    """The number of rows of a table, as an int64 scalar.
+
+    Example:
+
+    >>> store.add_group(0, dim=1)
+    >>> store.apply_gradients(0, [7, 8, 7], [[1.0], [1.0], [1.0]])
+    >>> int(damo_tf.ops.size(damo_tf.ops.table_handle(store.directory, 0)))
+    2
+    """
     return _ops.damo_table_size(table)
 
 
 def step(table: tf.Tensor) -> tf.Tensor:
-    """The global step of a table, an int64 scalar: apply calls so far, in this process and before."""
+    """The global step of a table, an int64 scalar: apply calls so far, in this process and before.
+
+    Example:
+
+    >>> store.add_group(0, dim=1)
+    >>> store.apply_gradients(0, [7, 8, 7], [[1.0], [1.0], [1.0]])
+    >>> int(damo_tf.ops.step(damo_tf.ops.table_handle(store.directory, 0)))
+    1
+    """
     return _ops.damo_table_step(table)
 
 
 def table_handle(directory: str, group: int, *, saved: bool = False) -> tf.Tensor:
     """A new handle, a resource scalar, to one group of a store.
+
+    Example:
+
+    >>> store.add_group(0, dim=2)
+    >>> damo_tf.ops.table_handle(store.directory, 0).dtype
+    tf.resource
 
     Args:
         directory: path of the store.
@@ -206,6 +292,11 @@ def feature_hash(
     dtype: str = "int64",
 ) -> tf.Tensor:
     """Hashes the values of one field to 64-bit keys, as docs/feature_hash.md says.
+
+    Example:
+
+    >>> damo_tf.ops.feature_hash(tf.constant(["ann", ""]), "user", padding_value="").numpy()
+    array([6798141962548268224,                   0])
 
     Args:
         values: string or integers, any shape.

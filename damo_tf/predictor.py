@@ -50,9 +50,9 @@ class Predictor:
 
     Example:
 
-    >>> damo_tf.export_dense(model, directory)
-    >>> with damo_tf.Predictor(directory) as predictor:
-    ...     predictor.predict({"ids": [[1, 2]]})["dense"].shape
+    >>> damo_tf.export_dense(model, "exported")
+    >>> with damo_tf.Predictor("exported") as predictor:
+    ...     predictor.predict({"ids": [[7]]})["score"].shape
     (1, 1)
 
     Args:

@@ -33,9 +33,9 @@ def load_model(
 
     Example:
 
-    >>> model.save(folder / "model.keras")
+    >>> model.save("model.keras")
     >>> store.close()
-    >>> loaded = damo_tf.load_model(folder / "model.keras", store=store.directory)
+    >>> loaded = damo_tf.load_model("model.keras", store=store.directory)
     >>> loaded.layers[1].store
     Store('...')
 

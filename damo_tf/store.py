@@ -33,6 +33,14 @@ DEFAULT_MEMORY_BUDGET = 1 << 30
 class Row:
     """One row of a store.
 
+    Example:
+
+    >>> store.add_group(0, dim=2, initializer="zeros", optimizer=damo_tf.optimizers.Adagrad(0.5))
+    >>> store.apply_gradients(0, [7], [[1.0, 2.0]])
+    >>> row = store.row(0, 7)
+    >>> row.weights, row.slots, row.update_num
+    (array([-0.5, -0.5], dtype=float32), {'sum': array([1., 4.], dtype=float32)}, 1)
+
     Attributes:
         group: 0 to 255.
         key: 0 to 2**64 - 1.
@@ -59,7 +67,7 @@ class Store:
 
     Example:
 
-    >>> with damo_tf.Store(directory) as store:
+    >>> with damo_tf.Store("rows") as store:
     ...     store.add_group(0, dim=4, optimizer="sgd")
     ...     store.apply_gradients(0, [7], [[1.0, 1.0, 1.0, 1.0]])
     ...     store.size()
@@ -561,6 +569,7 @@ class Store:
 
         >>> old = keras.layers.Embedding(3, 4)
         >>> old.build()
+        >>> store.add_group(0, dim=4)
         >>> store.from_keras(old, keys=[0, 1, 2])
         3
 

@@ -24,9 +24,9 @@ class TrackableStore(tf.train.experimental.PythonState):
 
     Example:
 
-    >>> rows = damo_tf.TrackableStore(store, folder / "rows")
+    >>> rows = damo_tf.TrackableStore(store, "checkpoints_of_rows")
     >>> checkpoint = tf.train.Checkpoint(model=model, rows=rows)
-    >>> manager = tf.train.CheckpointManager(checkpoint, folder / "dense", max_to_keep=3)
+    >>> manager = tf.train.CheckpointManager(checkpoint, "checkpoints", max_to_keep=3)
     >>> rows.keep_with(manager)
     >>> path = manager.save()
     >>> status = checkpoint.restore(manager.latest_checkpoint)

@@ -36,6 +36,15 @@ void CloseAll() {
   ThrowIfError(status);
 }
 
+constexpr char kCloseAllDoc[] = R"(Closes every store that is open in this process, for everyone.
+
+Example:
+
+>>> storage = damo.PyStorage("rows")
+>>> damo.close_all()
+>>> storage.closed
+True)";
+
 }  // namespace
 }  // namespace damo::python
 
@@ -50,6 +59,6 @@ PYBIND11_MODULE(_damo, module) {
   DefineEmbedding(module);
   DefineFeatureHash(module);
   DefineRowImport(module);
-  module.def("close_all", &CloseAll, "Closes every store that is open in this process.");
+  module.def("close_all", &CloseAll, kCloseAllDoc);
   module.attr("build_id") = DAMO_BUILD_ID;
 }

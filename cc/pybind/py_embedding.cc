@@ -30,6 +30,38 @@ GroupConfig MakeConfig(const PyOptimizer& optimizer, const PyInitializer& initia
   return config;
 }
 
+constexpr char kDoc[] =
+    R"(The rows of one group.
+
+Example:
+
+>>> storage = damo.PyStorage("rows")
+>>> optimizer = damo.PyOptimizer({"name": "sgd", "gamma": 0.5})
+>>> initializer = damo.PyInitializer({"name": "zeros"})
+>>> embedding = damo.PyEmbedding(storage, optimizer, initializer, dimension=2)
+>>> keys = np.array([7, 8, 7], np.uint64)
+>>> embedding.apply_gradients(keys, np.ones(6, np.float32))
+>>> weights = np.empty(6, np.float32)
+>>> embedding.lookup(keys, weights)
+>>> weights
+array([-1. , -1. , -0.5, -0.5, -1. , -1. ], dtype=float32)
+
+Args:
+    storage: a PyStorage.
+    optimizer: a PyOptimizer.
+    initializer: a PyInitializer.
+    dimension: weights per row, 1 to 65536.
+    group: 0 to 255. Two PyEmbedding of one group share its rows.
+    ttl_seconds: int > 0: rows not updated for so long read as missing; "never": none does; None: as the
+        store has it.
+    min_count: 0 to 15: a key gets a row when it has occurred so often in apply_gradients; until then it reads
+        as zeros. 0 (default): at once, and until then it reads as its initial value.
+    filter_capacity, filter_fpr: the filter that counts, see PyFilter; fixed with the first min_count. None:
+        as it stands, else 2**20 (less in a small memory_budget) and 1e-3.
+
+Raises:
+    ValueError: an argument breaks its rule, or the group stands with other settings.)";
+
 }  // namespace
 
 PyEmbedding::PyEmbedding(const PyStorage& storage, const PyOptimizer& optimizer,
@@ -62,26 +94,7 @@ void PyEmbedding::ApplyGradients(const py::object& keys, const py::object& gradi
 }
 
 void DefineEmbedding(py::module_& module) {
-  py::class_<PyEmbedding>(
-      module, "PyEmbedding",
-      "The rows of one group.\n\n"
-      "Args:\n"
-      "    storage: a PyStorage.\n"
-      "    optimizer: a PyOptimizer.\n"
-      "    initializer: a PyInitializer.\n"
-      "    dimension: weights per row, 1 to 65536.\n"
-      "    group: 0 to 255. Two PyEmbedding of one group share its rows.\n"
-      "    ttl_seconds: int > 0: rows not updated for so long read as missing; \"never\": none does; None: "
-      "as\n"
-      "        the store has it.\n"
-      "    min_count: 0 to 15: a key gets a row when it has occurred so often in apply_gradients; until "
-      "then\n"
-      "        it reads as zeros. 0 (default): at once, and until then it reads as its initial value.\n"
-      "    filter_capacity, filter_fpr: the filter that counts, see PyFilter; fixed with the first "
-      "min_count.\n"
-      "        None: as it stands, else 2**20 (less in a small memory_budget) and 1e-3.\n\n"
-      "Raises:\n"
-      "    ValueError: an argument breaks its rule, or the group stands with other settings.")
+  py::class_<PyEmbedding>(module, "PyEmbedding", kDoc)
       .def(py::init([](const PyStorage& storage, const PyOptimizer& optimizer,
                        const PyInitializer& initializer, int64_t dimension, int64_t group,
                        const GroupTtl& ttl_seconds, int64_t min_count, std::optional<int64_t> filter_capacity,

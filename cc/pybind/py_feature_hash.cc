@@ -101,6 +101,13 @@ py::object FeatureHash(const std::string& field, const py::object& value, const 
 constexpr char kDoc[] =
     R"(The 64-bit keys of features "`field` is value": docs/feature_hash.md says of which bytes.
 
+Example:
+
+>>> damo.feature_hash("user", "ann")
+6798141962548268224
+>>> damo.feature_hash("user", ["ann", ""], padding_value="")
+array([6798141962548268224,                   0], dtype=uint64)
+
 Args:
     field: str. Other fields have other keys for the same values.
     value: str (hashed in UTF-8), bytes, or int in [-2**63, 2**64) (hashed as its decimal text); or a list of

@@ -72,6 +72,16 @@ constexpr char kDoc[] =
 
 Memory is taken as it is needed: up to 2.4 * log10(1 / fpr) bytes for each key of `capacity`.
 
+Example:
+
+>>> seen = damo.PyFilter({"capacity": 1000, "min_count": 3})
+>>> seen.add(7, 2)
+>>> seen.count(7), seen.check(7)
+(2, False)
+>>> seen.add(np.array([7, 8], np.uint64))
+>>> seen.check(np.array([7, 8], np.uint64))
+array([ True, False])
+
 Args:
     parameters: dict or Parameters:
         "capacity": integer in [1, 2**32]: keys that may be added before more of the others than `fpr` count

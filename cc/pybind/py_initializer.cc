@@ -9,8 +9,30 @@
 #include "pybind/py_status.h"
 
 namespace damo::python {
+namespace {
 
 namespace py = pybind11;
+
+constexpr char kDoc[] =
+    R"(Initial weights of rows: zeros, ones, random_uniform, random_normal, truncate_normal or xavier_uniform.
+
+Example:
+
+>>> initializer = damo.PyInitializer({"name": "random_uniform", "min": 0.0})
+>>> initializer.parameters
+{'max': 1.0, 'min': 0.0, 'name': 'random_uniform'}
+>>> weights = np.empty(2, np.float32)
+>>> initializer.call(weights, key=7)
+>>> weights
+array([0.65898305, 0.04254701], dtype=float32)
+
+Args:
+    parameters: dict or Parameters: "name" and the initializer's settings.
+
+Raises:
+    ValueError: unknown name or parameter, or a value that breaks its rule.)";
+
+}  // namespace
 
 PyInitializer::PyInitializer(const py::object& parameters)
     : initializer_(ValueOrThrow(MakeInitializer(ParametersArgument("parameters", parameters)))) {}
@@ -23,13 +45,7 @@ void PyInitializer::Call(const py::object& values, uint64_t key, int64_t group, 
 }
 
 void DefineInitializer(py::module_& module) {
-  py::class_<PyInitializer>(module, "PyInitializer",
-                            "Initial weights of rows: zeros, ones, random_uniform, random_normal,\n"
-                            "truncate_normal or xavier_uniform.\n\n"
-                            "Args:\n"
-                            "    parameters: dict or Parameters: \"name\" and the initializer's settings.\n\n"
-                            "Raises:\n"
-                            "    ValueError: unknown name or parameter, or a value that breaks its rule.")
+  py::class_<PyInitializer>(module, "PyInitializer", kDoc)
       .def(py::init<const py::object&>(), py::arg("parameters"))
       .def("call", &PyInitializer::Call, py::arg("values"), py::arg("key") = 0, py::arg("group") = 0,
            py::arg("seed") = 0,

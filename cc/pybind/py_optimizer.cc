@@ -22,6 +22,28 @@ std::unique_ptr<const Schedule> ScheduleArgument(const py::object& schedule) {
   return ValueOrThrow(MakeSchedule(ParametersArgument("schedule", schedule)));
 }
 
+constexpr char kDoc[] =
+    R"(How rows are updated: sgd, ftrl, adagrad, adam, adamw or lion.
+
+Example:
+
+>>> schedule = {"name": "exponential_decay", "decay_steps": 1000, "decay_rate": 0.5}
+>>> optimizer = damo.PyOptimizer({"name": "adagrad", "gamma": 0.5}, schedule)
+>>> optimizer.slot_names
+['sum']
+>>> weights = np.zeros(2, np.float32)
+>>> optimizer.call(weights, np.array([1.0, -4.0], np.float32), step=1)
+>>> weights
+array([-0.5,  0.5], dtype=float32)
+
+Args:
+    parameters: dict or Parameters: "name" and the optimizer's settings.
+    schedule: dict or Parameters of a learning-rate schedule over the table's global step; None: a constant
+        learning rate.
+
+Raises:
+    ValueError: unknown name or parameter, or a value that breaks its rule.)";
+
 }  // namespace
 
 PyOptimizer::PyOptimizer(const py::object& parameters, const py::object& schedule)
@@ -60,15 +82,7 @@ void PyOptimizer::Call(const py::object& weights_object, const py::object& gradi
 }
 
 void DefineOptimizer(py::module_& module) {
-  py::class_<PyOptimizer>(
-      module, "PyOptimizer",
-      "How rows are updated: sgd, ftrl, adagrad, adam, adamw or lion.\n\n"
-      "Args:\n"
-      "    parameters: dict or Parameters: \"name\" and the optimizer's settings.\n"
-      "    schedule: dict or Parameters of a learning-rate schedule over the table's global\n"
-      "        step; None: a constant learning rate.\n\n"
-      "Raises:\n"
-      "    ValueError: unknown name or parameter, or a value that breaks its rule.")
+  py::class_<PyOptimizer>(module, "PyOptimizer", kDoc)
       .def(py::init<const py::object&, const py::object&>(), py::arg("parameters"),
            py::arg("schedule") = py::none())
       .def("call", &PyOptimizer::Call, py::arg("weights"), py::arg("gradients"), py::arg("step"),

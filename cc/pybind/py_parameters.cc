@@ -50,6 +50,19 @@ void Insert(Parameters& parameters, const std::string& key, const py::handle& va
   parameters.Insert(key, ValueArgument(key, value));
 }
 
+constexpr char kDoc[] =
+    R"(Name and settings of an optimizer, initializer, filter or schedule. A dict is accepted wherever it is.
+
+Example:
+
+>>> parameters = damo.Parameters()
+>>> parameters.insert("name", "adam")
+>>> parameters.insert("gamma", 0.01)
+>>> damo.PyOptimizer(parameters).slot_names
+['m', 'v']
+>>> parameters
+Parameters({"gamma":0.01,"name":"adam"}))";
+
 }  // namespace
 
 Parameters ParametersArgument(const char* name, const py::handle& object) {
@@ -76,9 +89,7 @@ py::dict ToDict(const Parameters& parameters) {
 }
 
 void DefineParameters(py::module_& module) {
-  py::class_<Parameters>(module, "Parameters",
-                         "Name and settings of an optimizer, initializer or schedule.\n\n"
-                         "A dict is accepted wherever a Parameters is.")
+  py::class_<Parameters>(module, "Parameters", kDoc)
       .def(py::init<>())
       .def("insert", &Insert, py::arg("key"), py::arg("value"),
            "Sets one entry. `value` is a bool, int, float or str.")

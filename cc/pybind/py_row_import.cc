@@ -16,6 +16,25 @@ std::unique_ptr<GroupImport> BeginImport(const PyStorage& storage, int64_t group
   return ValueOrThrow(GroupImport::Begin(storage.store(), group));
 }
 
+constexpr char kDoc[] =
+    R"(Rows on their way into a group.
+
+They wait on disk, beside the store, and enter it all at once; one that is not committed leaves nothing. Not
+for several threads at a time.
+
+Example:
+
+>>> storage = damo.PyStorage("rows")
+>>> storage.add_group(0, 2, {"name": "zeros"}, {"name": "sgd"})
+>>> rows = damo.PyRowImport(storage, 0)
+>>> rows.add(np.array([7, 3], np.uint64), np.array([1, 2, 3, 4], np.float32))
+>>> storage.size(), rows.commit(), storage.size()
+(0, 2, 2)
+
+Args:
+    storage: a PyStorage.
+    group: a group that exists.)";
+
 }  // namespace
 
 PyRowImport::PyRowImport(const PyStorage& storage, int64_t group) : import_(BeginImport(storage, group)) {}
@@ -47,13 +66,7 @@ int64_t PyRowImport::Commit(const std::string& mode_name) {
 }
 
 void DefineRowImport(py::module_& module) {
-  py::class_<PyRowImport>(module, "PyRowImport",
-                          "Rows on their way into a group. They wait on disk, beside the store, and enter it "
-                          "all at once; one that\n"
-                          "is not committed leaves nothing. Not for several threads at a time.\n\n"
-                          "Args:\n"
-                          "    storage: a PyStorage.\n"
-                          "    group: a group that exists.")
+  py::class_<PyRowImport>(module, "PyRowImport", kDoc)
       .def(py::init<const PyStorage&, int64_t>(), py::arg("storage"), py::arg("group"))
       .def("add", &PyRowImport::Add, py::arg("keys"), py::arg("weights"), py::kw_only(),
            py::arg("slots") = py::none(), py::arg("update_nums") = py::none(),

@@ -264,6 +264,14 @@ std::shared_ptr<Store> OpenStore(const std::string& directory, const StoreOption
 
 constexpr char kDoc[] = R"(An open store: a directory of rows.
 
+Example:
+
+>>> with damo.PyStorage("rows") as storage:
+...     storage.add_group(0, 2, {"name": "zeros"}, {"name": "sgd", "gamma": 0.5})
+...     storage.apply_gradients(0, np.array([7], np.uint64), np.array([1, -4], np.float32))
+...     storage.row(0, 7)["weights"]
+array([-0.5,  2. ], dtype=float32)
+
 Args:
     directory: path of the store, created if absent. A directory that is open already in this process is
         shared.

@@ -75,15 +75,35 @@ int64_t Convert(const PyStorage& self, const std::filesystem::path& directory, i
   return ValueOrThrow(std::move(num_rows));
 }
 
+constexpr char kVerifyCheckpointDoc[] =
+    R"(Looks for damage in a checkpoint, full or a delta, and in all that it builds on.
+
+That is what its description says against its files and its manifest, and all that PyStorage.verify() looks
+at, of the rows of the chain.
+
+Example:
+
+>>> with damo.PyStorage("rows") as storage:
+...     storage.checkpoint("checkpoint")
+>>> damo.verify_checkpoint("checkpoint")["problems"]
+[]
+
+Args:
+    directory: path of the checkpoint.
+    progress: called now and then with the rows looked at and expected; what it raises ends the work and comes
+        out of this call. None: nothing is called.
+
+Returns:
+    As PyStorage.verify().
+
+Raises:
+    FileNotFoundError: the directory is no checkpoint.)";
+
 }  // namespace
 
 void DefineTools(py::module_& module, py::class_<PyStorage>& storage) {
   module.def("verify_checkpoint", &VerifyCheckpointIn, py::arg("directory"), py::arg("progress") = py::none(),
-             "Looks for damage in a checkpoint, full or a delta, and in all that it builds on: what its "
-             "description\n"
-             "says against its files and its manifest, and all that PyStorage.verify() looks at, of the rows "
-             "of the\n"
-             "chain. Returns the same. FileNotFoundError if the directory is no checkpoint.");
+             kVerifyCheckpointDoc);
   storage.def(
       "verify", &Verify, py::arg("progress") = py::none(),
       "Looks for damage: every checksum of every file, every row, groups and numbers of rows against the\n"

@@ -25,6 +25,13 @@ _FORMAT = 1  # on disk: never renumber
 class Position(NamedTuple):
     """How far a training has come.
 
+    Example:
+
+    >>> checkpoint = damo_tf.callbacks.StoreCheckpoint("checkpoints")
+    >>> history = model.fit(x, y, batch_size=4, epochs=2, callbacks=[checkpoint], verbose=0)
+    >>> checkpoint.position
+    Position(epoch=2, batch=0, step=4)
+
     Attributes:
         epoch: epochs that are finished: the `initial_epoch` of the `fit` that goes on.
         batch: batches of the epoch after those that are trained, too. 0 where an epoch had ended.
@@ -48,7 +55,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
 
     Example:
 
-    >>> checkpoint = damo_tf.callbacks.StoreCheckpoint(folder / "checkpoints", save_freq="epoch", keep=2)
+    >>> checkpoint = damo_tf.callbacks.StoreCheckpoint("checkpoints", keep=2)
     >>> position = checkpoint.restore_latest(model)
     >>> position
     Position(epoch=0, batch=0, step=0)

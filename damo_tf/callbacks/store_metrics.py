@@ -62,7 +62,7 @@ class StoreMetrics(keras.callbacks.Callback):
 
     Example:
 
-    >>> metrics = damo_tf.callbacks.StoreMetrics(folder / "log")
+    >>> metrics = damo_tf.callbacks.StoreMetrics("log")
     >>> history = model.fit(x, y, epochs=2, callbacks=[metrics], verbose=0)
     >>> history.history["rows/9/new"]  # of group 9
     [8.0, 0.0]

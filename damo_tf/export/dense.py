@@ -38,9 +38,10 @@ def export_dense(
 
     Example:
 
-    >>> damo_tf.export_dense(model, directory)
-    >>> dense = tf.saved_model.load(directory).signatures["serving_default"]
-    >>> dense(embedding=store.lookup(0, [[1, 2]]))["dense"].shape
+    >>> damo_tf.export_dense(model, "exported")
+    >>> loaded = tf.saved_model.load("exported")
+    >>> vectors = store.lookup(9, [[7]])  # of the ids of one example, for the layer "rows"
+    >>> loaded.signatures["serving_default"](rows=vectors)["score"].shape
     TensorShape([1, 1])
 
     Args:

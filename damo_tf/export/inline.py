@@ -40,9 +40,9 @@ def export_inline(
 
     Example:
 
-    >>> damo_tf.export_inline(model, directory, min_count=2)
-    >>> served = tf.saved_model.load(directory).signatures["serving_default"]
-    >>> served(ids=tf.constant([[1, 2]]))["dense"].shape
+    >>> damo_tf.export_inline(model, "exported", min_count=2)
+    >>> loaded = tf.saved_model.load("exported")
+    >>> loaded.signatures["serving_default"](ids=tf.constant([[7]], tf.int64))["score"].shape
     TensorShape([1, 1])
 
     Args:

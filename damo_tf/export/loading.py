@@ -32,9 +32,9 @@ def load_saved_model(
 
     Example:
 
-    >>> model.export(folder / "exported", verbose=False)
-    >>> loaded = damo_tf.load_saved_model(folder / "exported", store=store)
-    >>> loaded.serve(tf.constant([[1, 2]], tf.int64)).shape
+    >>> model.export("exported", verbose=False)
+    >>> loaded = damo_tf.load_saved_model("exported", store=store)
+    >>> loaded.serve(tf.constant([[7]], tf.int64)).shape
     TensorShape([1, 1])
 
     Args:

@@ -48,10 +48,31 @@ from damo_tf._learning_rate import KerasSchedule, check_evaluated, deserialize, 
 from damo_tf._settings import Parameters, Settings, keras_name, to_parameters
 from damo_tf.optimizers import schedules
 
+__all__ = [
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Ftrl",
+    "Lion",
+    "Optimizer",
+    "SGD",
+    "base_rate",
+    "get",
+    "schedules",
+]
+
 
 @dataclass(frozen=True)
 class Optimizer(Settings):
     """Base of the row optimizers. Settings are checked when the object is made.
+
+    Example:
+
+    >>> optimizer = damo_tf.optimizers.Adam(1e-2, clipnorm=1.0)
+    >>> isinstance(optimizer, damo_tf.optimizers.Optimizer)
+    True
+    >>> optimizer == damo_tf.optimizers.Adam.from_config(optimizer.get_config())
+    True
 
     Raises:
         ValueError: a setting breaks its rule.
@@ -108,6 +129,14 @@ class SGD(Optimizer):
 
     `g += lambda * w; w -= lr * g`
 
+    Example:
+
+    >>> sgd = damo_tf.optimizers.SGD(0.5)
+    >>> store.add_group(0, dim=2, initializer="zeros", optimizer=sgd)
+    >>> store.apply_gradients(0, [7], [[1.0, -4.0]])
+    >>> store.lookup(0, 7)
+    array([-0.5,  2. ], dtype=float32)
+
     Args:
         learning_rate: see the module. Default 1e-3.
         l2_regularization_strength: float >= 0, lambda above. Default 0.
@@ -132,6 +161,14 @@ class Ftrl(Optimizer):
 
     `sigma = (sqrt(n + g*g) - sqrt(n)) / lr; z += g - sigma * w; n += g*g`;
     `w = 0` where `|z| <= l1`, else `-(z - sign(z) * l1) / ((beta + sqrt(n)) / lr + l2)`.
+
+    Example:
+
+    >>> ftrl = damo_tf.optimizers.Ftrl(0.5, l1_regularization_strength=1.0)
+    >>> store.add_group(0, dim=2, initializer="zeros", optimizer=ftrl)
+    >>> store.apply_gradients(0, [7], [[0.5, -4.0]])
+    >>> store.lookup(0, 7)  # weak evidence leaves a weight at 0
+    array([0.   , 0.375], dtype=float32)
 
     Args:
         learning_rate: see the module, alpha in the paper. Default 5e-3.
@@ -160,6 +197,14 @@ class Adagrad(Optimizer):
     """Adagrad, as `torch.optim.Adagrad`; t is the row's number of updates.
 
     `g += lambda * w; sum += g*g; w -= lr / (1 + (t - 1) * decay) * g / (sqrt(sum) + epsilon)`
+
+    Example:
+
+    >>> adagrad = damo_tf.optimizers.Adagrad(0.5)
+    >>> store.add_group(0, dim=2, initializer="zeros", optimizer=adagrad)
+    >>> store.apply_gradients(0, [7], [[3.0, -4.0]])
+    >>> store.row(0, 7).slots
+    {'sum': array([ 9., 16.], dtype=float32)}
 
     Args:
         learning_rate: see the module. Default 1e-2.
@@ -190,6 +235,16 @@ class Adam(Optimizer):
 
     `g += lambda * w; m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g*g`;
     `w -= lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + epsilon)`
+
+    Example:
+
+    >>> adam = damo_tf.optimizers.Adam(0.5)
+    >>> store.add_group(0, dim=2, initializer="zeros", optimizer=adam)
+    >>> store.apply_gradients(0, [7], [[1.0, -4.0]])
+    >>> store.lookup(0, 7)  # whatever its gradient, each weight first moves by the learning rate
+    array([-0.5,  0.5], dtype=float32)
+    >>> list(store.row(0, 7).slots)
+    ['m', 'v']
 
     Args:
         learning_rate: see the module. Default 1e-3.
@@ -223,6 +278,14 @@ class AdamW(Optimizer):
 
     `w -= lr * weight_decay * w`, then Adam's step. Only rows that occur in a batch decay.
 
+    Example:
+
+    >>> adamw = damo_tf.optimizers.AdamW(0.5, weight_decay=0.5)
+    >>> store.add_group(0, dim=2, initializer="ones", optimizer=adamw)
+    >>> store.apply_gradients(0, [7], [[0.0, -4.0]])
+    >>> store.lookup(0, 7)
+    array([0.75, 1.25], dtype=float32)
+
     Args:
         learning_rate: see the module. Default 1e-3.
         weight_decay: float >= 0. Default 1e-2.
@@ -254,6 +317,14 @@ class Lion(Optimizer):
 
     `w -= lr * (sign(b1*m + (1-b1)*g) + weight_decay * w); m = b2*m + (1-b2)*g`
 
+    Example:
+
+    >>> lion = damo_tf.optimizers.Lion(0.5, weight_decay=0.5)
+    >>> store.add_group(0, dim=2, initializer="ones", optimizer=lion)
+    >>> store.apply_gradients(0, [7], [[1.0, -4.0]])
+    >>> store.lookup(0, 7)
+    array([0.25, 1.25], dtype=float32)
+
     Args:
         learning_rate: see the module. Default 3e-4.
         beta_1: float in [0, 1). Default 0.9.
@@ -278,6 +349,11 @@ class Lion(Optimizer):
 
 def get(optimizer: Any) -> Parameters:
     """The engine's parameters of an optimizer, however it is given.
+
+    Example:
+
+    >>> damo_tf.optimizers.get(keras.optimizers.SGD(0.1))
+    {'gamma': 0.1, 'lambda': 0.0, 'name': 'sgd'}
 
     Args:
         optimizer: a name (`"adam"`); a dict of the engine's parameters
@@ -305,7 +381,13 @@ def get(optimizer: Any) -> Parameters:
 
 
 def base_rate(parameters: Parameters) -> float:
-    """The learning rate that is a setting of the group, of parameters that `get` returned."""
+    """The learning rate that is a setting of the group, of parameters that `get` returned.
+
+    Example:
+
+    >>> damo_tf.optimizers.base_rate(damo_tf.optimizers.get("lion"))
+    0.0003
+    """
     (kind,) = [k for k in (SGD, Ftrl, Adagrad, Adam, AdamW, Lion) if k._name == parameters["name"]]
     return float(parameters[kind._parameter_names["learning_rate"]])
 

@@ -15,10 +15,29 @@ import keras
 from damo_tf._arguments import check_positive
 from damo_tf._settings import Parameters, Settings, is_exactly
 
+__all__ = [
+    "CosineDecay",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LinearCosineDecay",
+    "NaturalExponentialDecay",
+    "PolynomialDecay",
+    "Schedule",
+    "from_keras",
+]
+
 
 @dataclass(frozen=True)
 class Schedule(Settings):
     """Base of the schedules. Settings are checked when the object is made.
+
+    Example:
+
+    >>> schedule = damo_tf.optimizers.schedules.CosineDecay(0.1, decay_steps=1000)
+    >>> isinstance(schedule, damo_tf.optimizers.schedules.Schedule)
+    True
+    >>> damo_tf.optimizers.Adam(schedule).learning_rate == schedule
+    True
 
     Raises:
         ValueError: a setting breaks its rule.
@@ -47,6 +66,15 @@ class Schedule(Settings):
 class ExponentialDecay(Schedule):
     """`initial_learning_rate * decay_rate ** (step / decay_steps)`, as Keras's.
 
+    Example:
+
+    >>> schedule = damo_tf.optimizers.schedules.ExponentialDecay(1.0, decay_steps=1, decay_rate=0.5)
+    >>> store.add_group(0, dim=1, initializer="zeros", optimizer=damo_tf.optimizers.SGD(schedule))
+    >>> for step in range(3):
+    ...     store.apply_gradients(0, [step], [[-1.0]])
+    >>> store.lookup(0, [0, 1, 2]).ravel().round(3)  # the rates of steps 0, 1 and 2
+    array([1.  , 0.5 , 0.25], dtype=float32)
+
     Args:
         initial_learning_rate: float > 0.
         decay_steps: float > 0.
@@ -66,6 +94,15 @@ class ExponentialDecay(Schedule):
 class NaturalExponentialDecay(Schedule):
     """`initial_learning_rate * exp(-decay_rate * step / decay_steps)`, as `tf.compat.v1.train`'s.
 
+    Example:
+
+    >>> schedule = damo_tf.optimizers.schedules.NaturalExponentialDecay(1.0, decay_steps=1, decay_rate=0.5)
+    >>> store.add_group(0, dim=1, initializer="zeros", optimizer=damo_tf.optimizers.SGD(schedule))
+    >>> for step in range(3):
+    ...     store.apply_gradients(0, [step], [[-1.0]])
+    >>> store.lookup(0, [0, 1, 2]).ravel().round(3)  # the rates of steps 0, 1 and 2
+    array([1.   , 0.607, 0.368], dtype=float32)
+
     Args:
         initial_learning_rate: float > 0.
         decay_steps: float > 0.
@@ -84,6 +121,15 @@ class NaturalExponentialDecay(Schedule):
 @dataclass(frozen=True)
 class InverseTimeDecay(Schedule):
     """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`, as Keras's.
+
+    Example:
+
+    >>> schedule = damo_tf.optimizers.schedules.InverseTimeDecay(1.0, decay_steps=1, decay_rate=1.0)
+    >>> store.add_group(0, dim=1, initializer="zeros", optimizer=damo_tf.optimizers.SGD(schedule))
+    >>> for step in range(3):
+    ...     store.apply_gradients(0, [step], [[-1.0]])
+    >>> store.lookup(0, [0, 1, 2]).ravel().round(3)  # the rates of steps 0, 1 and 2
+    array([1.   , 0.5  , 0.333], dtype=float32)
 
     Args:
         initial_learning_rate: float > 0.
@@ -105,6 +151,15 @@ class PolynomialDecay(Schedule):
     """`(initial - end) * (1 - step / decay_steps) ** power + end`, as Keras's.
 
     It stays at `end_learning_rate` from `decay_steps` on or, with `cycle`, begins anew over a longer time.
+
+    Example:
+
+    >>> schedule = damo_tf.optimizers.schedules.PolynomialDecay(1.0, decay_steps=2, end_learning_rate=0.5)
+    >>> store.add_group(0, dim=1, initializer="zeros", optimizer=damo_tf.optimizers.SGD(schedule))
+    >>> for step in range(3):
+    ...     store.apply_gradients(0, [step], [[-1.0]])
+    >>> store.lookup(0, [0, 1, 2]).ravel().round(3)  # the rates of steps 0, 1 and 2
+    array([1.  , 0.75, 0.5 ], dtype=float32)
 
     Args:
         initial_learning_rate: float > 0.
@@ -129,6 +184,15 @@ class CosineDecay(Schedule):
 
     It stays at `initial_learning_rate * alpha` from `decay_steps` on.
 
+    Example:
+
+    >>> schedule = damo_tf.optimizers.schedules.CosineDecay(1.0, decay_steps=2, alpha=0.5)
+    >>> store.add_group(0, dim=1, initializer="zeros", optimizer=damo_tf.optimizers.SGD(schedule))
+    >>> for step in range(3):
+    ...     store.apply_gradients(0, [step], [[-1.0]])
+    >>> store.lookup(0, [0, 1, 2]).ravel().round(3)  # the rates of steps 0, 1 and 2
+    array([1.  , 0.75, 0.5 ], dtype=float32)
+
     Args:
         initial_learning_rate: float > 0.
         decay_steps: float > 0.
@@ -148,6 +212,15 @@ class LinearCosineDecay(Schedule):
 
     With `q = step / decay_steps`, `linear = 1 - q` and `cosine = (1 + cos(2 * pi * num_periods * q)) / 2`.
     From `decay_steps` on `step` counts as `decay_steps`.
+
+    Example:
+
+    >>> schedule = damo_tf.optimizers.schedules.LinearCosineDecay(1.0, decay_steps=4, beta=0.0)
+    >>> store.add_group(0, dim=1, initializer="zeros", optimizer=damo_tf.optimizers.SGD(schedule))
+    >>> for step in range(3):
+    ...     store.apply_gradients(0, [step], [[-1.0]])
+    >>> store.lookup(0, [0, 1, 2]).ravel().round(3)  # the rates of steps 0, 1 and 2
+    array([1.  , 0.64, 0.25], dtype=float32)
 
     Args:
         initial_learning_rate: float > 0.
@@ -176,6 +249,12 @@ _KERAS_EQUIVALENTS: dict[str, type[Schedule]] = {
 
 def from_keras(schedule: keras.optimizers.schedules.LearningRateSchedule) -> Schedule | None:
     """The schedule of ours with the formula of Keras's; `None` if there is none.
+
+    Example:
+
+    >>> decay = keras.optimizers.schedules.InverseTimeDecay(0.1, decay_steps=100, decay_rate=0.5)
+    >>> damo_tf.optimizers.schedules.from_keras(decay).decay_steps
+    100
 
     Raises:
         ValueError: it has settings that make no sense to the engine, such as a negative `decay_rate`.
