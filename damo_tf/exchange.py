@@ -56,6 +56,15 @@ def from_numpy(
     return rows.commit(mode=mode)
 
 
+def matrix_of(layer: Any) -> npt.NDArray[np.float32]:
+    """The matrix of a built Keras Embedding."""
+    import keras
+
+    matrix: npt.NDArray[np.float32]
+    matrix = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(layer.embeddings, "float32")))
+    return matrix
+
+
 def from_keras(storage: damo.PyStorage, group: int, layer: Any, keys: npt.ArrayLike, mode: Mode) -> int:
     """Puts the rows of a Keras Embedding's matrix into a group."""
     import keras
@@ -66,7 +75,7 @@ def from_keras(storage: damo.PyStorage, group: int, layer: Any, keys: npt.ArrayL
         raise ValueError(
             f"`embedding_layer` must be built: it has no weights before. Received: {layer.name!r}"
         )
-    matrix = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(layer.embeddings, "float32")))
+    matrix = matrix_of(layer)
     key_array = as_keys(keys)
     if key_array.shape != matrix.shape[:1]:
         raise ValueError(

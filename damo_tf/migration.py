@@ -2,6 +2,7 @@
 """Moving in: a model on `keras.layers.Embedding` becomes the same model on rows in a store."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from damo_tf import initializers
 from damo_tf._arguments import as_keys, check_int, check_path
+from damo_tf.exchange import matrix_of
 from damo_tf.layers import Embedding
 from damo_tf.store import Store
 
@@ -28,6 +30,9 @@ def convert_embeddings(
     that `model` stays as it is. Compile the copy anew: optimizer states are not carried over.
 
     A new layer has the name, `output_dim` and dtype policy of the old one, and its initializer for new ids.
+    With `mask_zero=True` id 0 is its padding: the layers behind it get the mask they got before, and id 0
+    has no row, but reads as zeros. That makes a difference where a layer pays no heed to the mask, so it
+    warns if row 0 of the matrix is not zero.
 
     Example:
 
@@ -44,16 +49,15 @@ def convert_embeddings(
         groups: name of an Embedding layer to the group of its rows, which the store must not have yet.
             Those that are not named, all by default, get the smallest free numbers, in order of layers.
         keys: name of an Embedding layer to integers `[input_dim]`, all different: the key of each row of its
-            matrix, such as the hashes of a vocabulary that ids were looked up in before. By default row i
-            has key i.
+            matrix, such as the hashes of a vocabulary that ids were looked up in before; with
+            `mask_zero=True` 0 must be the first. By default row i has key i.
 
     Returns:
         The new model.
 
     Raises:
         ValueError: an argument breaks its rule; the model has no `keras.layers.Embedding`, or one with
-            something that rows do not have: a regularizer, a constraint, a mask, an initializer without
-            equivalent.
+            something that rows do not have: a regularizer, a constraint, an initializer without equivalent.
         TypeError: an argument is of the wrong type; a model that cannot be copied.
     """
     _check_model(model)
@@ -72,7 +76,10 @@ def convert_embeddings(
     }
     converted = _copy(model, new_layers)
     for name, layer in old_layers.items():
-        store.from_keras(layer, keys_of[name], group=numbers[name])
+        if layer.mask_zero:
+            _bring_all_but_padding(store, numbers[name], layer, keys_of[name])
+        else:
+            store.from_keras(layer, keys_of[name], group=numbers[name])
     return converted
 
 
@@ -136,6 +143,11 @@ def _keys(layer: keras.layers.Embedding, given: npt.ArrayLike | None) -> npt.NDA
             f"`keys` must be one for each row of layer '{layer.name}', shape ({layer.input_dim},). "
             f"Received shape: {keys.shape}"
         )
+    if layer.mask_zero and keys[0] != 0:
+        raise ValueError(
+            f"`keys` must begin with 0 for layer '{layer.name}', which has mask_zero=True: 0 is what is "
+            f"masked. Received: {keys[0]}"
+        )
     return keys
 
 
@@ -148,21 +160,30 @@ def _equivalent(layer: keras.layers.Embedding, store: Store, group: int, optimiz
                 "`weight_decay` and clipping of row optimizers. "
                 f"Received: {setting}={getattr(layer, setting)!r}"
             )
-    if layer.mask_zero:
-        raise ValueError(
-            f"layer '{layer.name}' must have no mask: layers behind it would get none any more. "
-            "Received: mask_zero=True"
-        )
     return Embedding(
         layer.output_dim,
         store=store,
         group=group,
         initializer=initializers.get(layer.embeddings_initializer),
         optimizer=optimizer,
+        padding_key=0 if layer.mask_zero else None,
         name=layer.name,
         dtype=layer.dtype_policy,
         trainable=layer.trainable,
     )
+
+
+def _bring_all_but_padding(
+    store: Store, group: int, layer: keras.layers.Embedding, keys: npt.NDArray[Any]
+) -> None:
+    matrix = matrix_of(layer)
+    if matrix[0].any():
+        warnings.warn(
+            f"layer '{layer.name}' has mask_zero=True, and row 0 of its matrix is not zero: id 0 reads as "
+            "zeros from now on. Layers that heed the mask predict the same, others do not.",
+            stacklevel=3,
+        )
+    store.from_numpy(group, keys[1:], matrix[1:])
 
 
 def _copy(model: keras.Model, replacements: Mapping[str, Embedding]) -> keras.Model:

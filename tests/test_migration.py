@@ -110,6 +110,96 @@ def test_groups_that_stand_are_left_alone(store):
     assert [store.size(group) for group in range(4)] == [0, 10, 0, 10]
 
 
+def behind_other_layers(vectors):
+    dense = keras.layers.TimeDistributed(keras.layers.Dense(5))(vectors)
+    return keras.layers.GlobalAveragePooling1D()(keras.layers.Dropout(0.5)(dense))
+
+
+def attention(vectors):
+    attended = keras.layers.MultiHeadAttention(2, 3)(vectors, vectors)
+    return keras.layers.GlobalAveragePooling1D()(attended)
+
+
+def masked_model(heeding) -> keras.Model:
+    """A model that skips id 0, whose row is not zero: without the mask it predicts something else."""
+    ids = id_input()
+    vectors = keras.layers.Embedding(10, 4, mask_zero=True, name="items")(ids)
+    return keras.Model(ids, keras.layers.Dense(1)(heeding(vectors)))
+
+
+PADDED = np.array([[3, 0, 0], [3, 7, 0], [0, 3, 7], [0, 0, 0], [1, 2, 3]])
+NOT_ZERO = "layer 'items' has mask_zero=True, and row 0 of its matrix is not zero"
+
+
+@pytest.mark.parametrize(
+    "heeding",
+    [keras.layers.LSTM(5), keras.layers.GlobalAveragePooling1D(), behind_other_layers, attention],
+    ids=["lstm", "pooling", "behind_other_layers", "attention"],
+)
+def test_mask_of_id_0_flows_on(store, keras_seed, heeding):
+    old = masked_model(heeding)
+
+    with pytest.warns(UserWarning, match=NOT_ZERO):
+        new = damo_tf.convert_embeddings(old, store)
+
+    check_equal(new, old, PADDED)
+    assert store.row(0, 0) is None and store.size(0) == 9
+
+
+def test_mask_of_id_0_flows_on_in_a_sequential_model(store, keras_seed):
+    old = keras.Sequential(
+        [
+            id_input(),
+            keras.layers.Embedding(10, 4, mask_zero=True, name="items"),
+            keras.layers.GRU(5),
+            keras.layers.Dense(1),
+        ]
+    )
+
+    with pytest.warns(UserWarning, match=NOT_ZERO):
+        new = damo_tf.convert_embeddings(old, store)
+
+    check_equal(new, old, PADDED)
+
+
+def test_masked_model_trains_on_as_it_would_have(store, keras_seed):
+    old = masked_model(keras.layers.LSTM(5))
+    with pytest.warns(UserWarning, match=NOT_ZERO):
+        new = damo_tf.convert_embeddings(old, store, optimizer=damo_tf.optimizers.SGD(0.1))
+
+    for model in (old, new):
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit(PADDED, np.arange(5.0), epochs=5, shuffle=False, verbose=0)
+
+    # Sums of gradients are rounded in another order.
+    np.testing.assert_allclose(new.predict(PADDED, verbose=0), old.predict(PADDED, verbose=0), rtol=1e-5)
+
+
+def test_row_of_zeros_for_id_0_needs_no_mask_to_predict_the_same(store, recwarn):
+    old = masked_model(lambda vectors: keras.ops.sum(vectors, axis=1))
+    matrix = old.get_layer("items").embeddings
+    matrix.assign(matrix.numpy() * (np.arange(10) > 0)[:, None])
+
+    new = damo_tf.convert_embeddings(old, store)
+
+    check_equal(new, old, PADDED)
+    assert not [w for w in recwarn if "mask_zero" in str(w.message)]
+
+
+@pytest.mark.parametrize("setting", ["embeddings_regularizer", "embeddings_constraint"])
+def test_refused_setting_can_be_taken_off(store, setting):
+    ids = id_input()
+    value = {"embeddings_regularizer": "l2", "embeddings_constraint": "non_neg"}[setting]
+    layer = keras.layers.Embedding(10, 4, name="items", **{setting: value})
+    old = keras.Model(ids, layer(ids))
+    with pytest.raises(ValueError, match=f"layer 'items' must have no {setting}: rows have none. Set it to"):
+        damo_tf.convert_embeddings(old, store)
+
+    setattr(layer, setting, None)
+
+    check_equal(damo_tf.convert_embeddings(old, store), old, PADDED)
+
+
 class Subclassed(keras.Model):
     def call(self, ids):
         return ids
@@ -136,7 +226,12 @@ def test_wrong_argument_is_refused_by_name_rule_and_value_and_changes_nothing(st
         ({"keys": {"items": [0.5] * 10}}, TypeError, "`keys` must be an integer in"),
         ({"optimizer": "nadam"}, ValueError, "nadam"),
         ({"model": with_layer(embeddings_constraint="non_neg")}, ValueError, "no embeddings_constraint"),
-        ({"model": with_layer(mask_zero=True)}, ValueError, "no mask: layers behind it would get none"),
+        (
+            {"model": with_layer(mask_zero=True), "keys": {"items": range(1, 11)}},
+            ValueError,
+            "`keys` must begin with 0 for layer 'items', which has mask_zero=True: 0 is what is masked. "
+            "Received: 1",
+        ),
         ({"model": with_layer(embeddings_regularizer="l2")}, ValueError, "no embeddings_regularizer"),
         ({"model": with_layer(embeddings_initializer="orthogonal")}, ValueError, "no equivalent for rows"),
     ]:
