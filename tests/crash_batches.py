@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the processes of test_crash.py train: batches that are known by their number."""
+"""What the processes of crash_processes.py train: batches that are known by their number."""
 
 import numpy as np
 
