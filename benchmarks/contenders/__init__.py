@@ -32,6 +32,7 @@ class Settings:
         memory_budget: bytes, for those who keep to one.
         durability: of damo_tf: "wal", "sync" or "checkpoint".
         ttl_seconds: of the `damo` module: the time to live of rows; `None`: for ever.
+        read_only: of the `damo` module: open beside one that writes.
         model: of the `damo` module: whose groups the store has, "layer" or "deepfm".
         prefetch: of damo_tf: look ahead with `damo_tf.data.prefetch_rows`.
         bag: of damo_tf: ids in a bag, whose rows are averaged into one vector; 0: each row is one.
@@ -47,6 +48,7 @@ class Settings:
     memory_budget: int = 1 << 30
     durability: str = "wal"
     ttl_seconds: int | None = None
+    read_only: bool = False
     model: str = "layer"
     prefetch: bool = False
     bag: int = 0

@@ -33,6 +33,7 @@ class DamoModule:
             settings.ttl_seconds,
             memory_budget=settings.memory_budget,
             durability=settings.durability,
+            read_only=settings.read_only,
         )
         self._num_checkpoints = 0
         self._num_rows_at_opening = self._storage.size()  # not on the clock: with a time to live it is a scan

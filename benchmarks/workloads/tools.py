@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from statistics import median
 
-from benchmarks.bench import MIB, Bench
+from benchmarks.bench import FULL_BUDGET, MIB, Bench
 from benchmarks.contenders import Settings
 from benchmarks.launcher import Worker
 from benchmarks.results import Section, Target
@@ -18,6 +18,12 @@ EXPIRE_ALL = "expire, every row due"
 ITERATOR = "bare RocksDB iterator"
 #: What a tool may use besides the store's memory budget.
 OVERHEAD_BYTES = 200 * MIB
+#: The least that a store opens with.
+LEAST_BUDGET = 4 * MIB
+#: Tools that look and change nothing: what a reader beside a writer runs.
+READING_TOOLS = ("dump", "verify")
+#: Rows that the writer beside it has updated and only its log has: as many as it lets be dirty.
+LOGGED_ROWS = 1_000_000
 #: A time to live that a row has outlived by the time it is opened again; and one that none does.
 SHORT_TTL, LONG_TTL = 1, 10**9
 
@@ -40,7 +46,7 @@ def measure(bench: Bench) -> list[Section]:
     loaded_bytes = store.call("figures")["loaded_bytes"]
     bench.discard(*(worker for worker in (store, iterator) if worker is not None))
     found[EXPIRE_ALL] = expire_all(bench, settings)
-    return [section(bench, found, loaded_bytes)]
+    return [section(bench, found, loaded_bytes), read_beside_writer(bench)]
 
 
 def section(bench: Bench, found: dict[str, dict[str, float]], loaded_bytes: float) -> Section:
@@ -85,3 +91,30 @@ def expire_all(bench: Bench, settings: Settings) -> dict[str, float]:
     answer = store.call("tool", name="expire")
     bench.discard(store)
     return {"speed": answer["rows"] / answer["seconds"], "peak_bytes": answer["peak_bytes"]}
+
+
+def read_beside_writer(bench: Bench) -> Section:
+    """Tools of a reader with a small budget, beside a writer whose log has far more than fits there."""
+    sizes = bench.sizes
+    rows = min(LOGGED_ROWS, sizes.tool_rows)
+    settings = Settings(memory_budget=FULL_BUDGET)
+    settings = replace(settings, directory=str(bench.filled_copy("damo_layer", sizes.tool_rows, settings)))
+    writer = bench.start("damo_module", settings)
+    writer.call("prefill", first=0, last=rows)
+    log_bytes = writer.call("figures")["redo_bytes"]
+    budget = max(sizes.small_budget // 16, LEAST_BUDGET)
+    reader = bench.start("damo_module", replace(settings, memory_budget=budget, read_only=True))
+    opened = reader.call("figures")
+    peaks = {"opening": opened["VmHWM"]}
+    for tool in READING_TOOLS:
+        peaks[tool] = reader.call("tool", name=tool)["peak_bytes"]
+    bench.discard(reader)
+    bench.discard(writer)
+    texts = {f"peak memory of the process, {name}": f"{peak / MIB:,.0f} MiB" for name, peak in peaks.items()}
+    texts["of this before the store was opened"] = f"{opened['loaded_bytes'] / MIB:,.0f} MiB"
+    texts["opening"] = f"{opened['open_seconds']:,.1f} s"
+    ratio = max(peaks.values()) / (budget + OVERHEAD_BYTES)
+    log = f"{log_bytes / MIB:,.0f} MiB of redo log"
+    title = f"tools beside a writer: {log}, {rows:,} rows, budget {budget // MIB} MiB"
+    target = Target("reader: peak memory / (budget + 200 MiB)", ratio, 1.0, at_least=False)
+    return Section(title, targets=[target], figures=texts)

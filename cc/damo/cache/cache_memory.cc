@@ -44,16 +44,6 @@ CacheMemory::~CacheMemory() {
   for (char* const chunk : chunks_) munmap(chunk, chunk_bytes_);
 }
 
-int64_t CacheMemory::limit_bytes() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return limit_bytes_;
-}
-
-void CacheMemory::set_limit_bytes(int64_t limit_bytes) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  limit_bytes_ = limit_bytes;
-}
-
 int64_t CacheMemory::used_bytes() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return used_bytes_;

@@ -33,9 +33,7 @@ class CacheMemory {
   CacheMemory(const CacheMemory&) = delete;
   CacheMemory& operator=(const CacheMemory&) = delete;
 
-  int64_t limit_bytes() const;
-  // What is in use beyond a lower limit stays until it is released.
-  void set_limit_bytes(int64_t limit_bytes);
+  int64_t limit_bytes() const { return limit_bytes_; }
   // Slabs in use and charges.
   int64_t used_bytes() const;
 
@@ -71,8 +69,8 @@ class CacheMemory {
   Holder* LargerLocked(const Holder* holder, size_t slab_bytes) const;
 
   const size_t chunk_bytes_;
+  const int64_t limit_bytes_;
   mutable std::mutex mutex_;  // guards what follows
-  int64_t limit_bytes_;
   int64_t used_bytes_ = 0;
   int64_t reserved_bytes_ = 0;  // of these
   std::vector<Holder*> holders_;

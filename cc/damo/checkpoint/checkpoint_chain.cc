@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <utility>
 
-#include "damo/checkpoint/merged_cursor.h"
 #include "damo/storage/directory.h"
+#include "damo/storage/merged_cursor.h"
 #include "damo/storage/rocksdb_storage.h"
 
 namespace damo {

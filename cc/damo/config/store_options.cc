@@ -60,7 +60,8 @@ MemoryPlan PlanMemory(int64_t memory_budget) {
   constexpr int64_t kMaxRedoBytes = int64_t{1} << 30;
   constexpr int64_t kMinSegmentBytes = int64_t{1} << 20;
   constexpr int64_t kMaxSegmentBytes = int64_t{64} << 20;
-  return {storage_bytes, cache_bytes,
+  constexpr int64_t kMinOverlayBytes = int64_t{1} << 20;
+  return {storage_bytes, std::max(kMinOverlayBytes, storage_bytes / 4), cache_bytes,
           static_cast<uint64_t>(std::clamp(memory_budget, kMinRedoBytes, kMaxRedoBytes)),
           static_cast<uint64_t>(std::clamp(memory_budget / 16, kMinSegmentBytes, kMaxSegmentBytes))};
 }

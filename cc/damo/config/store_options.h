@@ -49,7 +49,8 @@ struct StoreOptions {
   std::optional<Durability> durability;
 
   // Opens without taking the directory's lock, beside a writer in another process; all writes fail. It shows
-  // the state at opening. Default: false.
+  // the state at opening; what the writer's redo log has of that is kept in a temporary directory
+  // (storage/temporary_directory.h). Default: false.
   std::optional<bool> read_only;
 
   // Seed of the initial values of all rows. Fixed when the store is created. Default: 0.
@@ -74,6 +75,7 @@ struct StoreOptions {
 // How a memory budget is shared out.
 struct MemoryPlan {
   int64_t storage_bytes;   // block cache, indexes, filters, memtables
+  int64_t overlay_bytes;   // of these, in a read-only store: for what it finds in the redo log
   int64_t cache_bytes;     // row caches
   uint64_t redo_bytes;     // on disk: a redo log that has grown to this is flushed
   uint64_t segment_bytes;  // of one file of the redo log: recovery holds one at a time in memory

@@ -73,9 +73,9 @@ StatusOr<std::shared_ptr<const GroupRecipe>> NewRecipe(const Store& store, const
 
 Status CheckWhole(const StoreSnapshot& snapshot) {
   for (const auto& [number, group] : snapshot.groups()) {
-    if (group.newer_rows.empty()) continue;
-    return FailedPrecondition("group ", number, " has ", group.newer_rows.size(),
-                              " rows in a redo log; open the store for writing, or convert a checkpoint");
+    if (group.logged_steps == 0) continue;
+    return FailedPrecondition("group ", number, " has ", group.logged_steps,
+                              " steps in a redo log; open the store for writing, or convert a checkpoint");
   }
   return Status();
 }

@@ -99,21 +99,6 @@ StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> r
   return true;
 }
 
-std::vector<StoredRow> CachedTable::RowsNewerThanStorage() const {
-  std::vector<StoredRow> rows;
-  const size_t row_bytes = recipe()->layout.row_bytes();
-  const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
-  for (int i = 0; i < cache_->num_shards(); ++i) {
-    const RowShard& shard = cache_->shard(i);
-    for (const RowShard::DirtyRow& dirty : shard.dirty_rows()) {
-      rows.push_back({dirty.key, std::string(row_bytes, '\0')});
-      CopyStoredForm(*shard.row(dirty.slot), row_bytes, rows.back().bytes.data());
-    }
-  }
-  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
-  return rows;
-}
-
 void CachedTable::Forget(const std::optional<std::vector<uint64_t>>& keys) {
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   cache_->EndHoldingAllRows();
@@ -210,7 +195,9 @@ StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now
 WriteBackSource::Snapshot CachedTable::BeginFlush(uint8_t flush_number) {
   Snapshot snapshot;
   snapshot.state = state();
-  snapshot.redo_lsn = open_record_ ? open_record_->lsn : shared_.log->next_lsn();
+  if (shared_.log != nullptr) {
+    snapshot.redo_lsn = open_record_ ? open_record_->lsn : shared_.log->next_lsn();
+  }
   // Records to come are not of an earlier time: the clock does not go back.
   snapshot.release_time = ReleaseTime(open_record_ ? open_record_->time_millis : NowMillis());
   snapshot.filter = filter_;

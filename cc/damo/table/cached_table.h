@@ -40,7 +40,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   struct Shared {
     std::shared_ptr<CacheMemory> memory;
     RedoLog* log;           // null in a read-only store
-    WriteBack* write_back;  // null in a read-only store
+    WriteBack* write_back;  // of a read-only store: works while it is being opened
     Durability durability;
     int64_t memory_budget = StoreOptions::kDefaultMemoryBudget;  // bounds the filters of the store
   };
@@ -59,7 +59,6 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   TableMemory memory() const override;
   Status PrepareToApply(const Storage& storage) override;
   std::mutex& apply_mutex() override { return apply_mutex_; }
-  std::vector<StoredRow> RowsNewerThanStorage() const override;
 
   // Brings one record of an earlier process, or its part that is not there yet, into the cache. Records come
   // in order, before any other call.

@@ -83,12 +83,6 @@ struct TableCounters {
   int64_t apply_nanos = 0;
 };
 
-// A row as the storage keeps it.
-struct StoredRow {
-  uint64_t key;
-  std::string bytes;
-};
-
 // What a table holds in memory.
 struct TableMemory {
   int64_t num_rows = 0;     // of them some may be initial values of keys that have no row
@@ -188,9 +182,6 @@ class EmbeddingTable {
 
   // Apply calls wait while it is held.
   virtual std::mutex& apply_mutex() = 0;
-  // Rows that are newer in memory than in the storage, by key. In a store that can be written there are none
-  // after a flush; in a read-only one they are what the redo log had, and stay as they are.
-  virtual std::vector<StoredRow> RowsNewerThanStorage() const { return {}; }
   // Takes `state` as the table's, and forgets what memory holds of `keys`, of all keys where nullopt: the
   // storage has something else by now. Requires apply_mutex(), and that no row is newer in memory.
   void TakeFromStorage(const GroupState& state, const std::optional<std::vector<uint64_t>>& keys) {

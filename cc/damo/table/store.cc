@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/table/store.h"
 
-#include <limits>
 #include <utility>
 
 #include "damo/admission/counting_filter.h"
+#include "damo/base/idle_memory.h"
 #include "damo/row/key.h"
+#include "damo/storage/overlay_storage.h"
 #include "damo/table/cached_table.h"
 #include "damo/table/direct_table.h"
 
@@ -47,6 +48,10 @@ StatusOr<std::unique_ptr<Store>> Store::Open(std::string directory, const StoreO
   options.read_only = asked.read_only.value_or(false);
   options.row_cache = asked.row_cache.value_or(true);
 
+  if (*options.read_only) {
+    const int64_t bytes = PlanMemory(*options.memory_budget).overlay_bytes;
+    storage = NewOverlayStorage(std::move(storage), [bytes] { return MakeTemporaryTop(bytes); });
+  }
   const std::string context = StrCat("open store '", directory, "'");
   StatusOr<Manifest> manifest = LoadOrCreateManifest(*storage, asked.seed, *options.read_only, asked.clock);
   if (!manifest.ok()) {
@@ -96,12 +101,13 @@ Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSyst
     log_options.segment_bytes = plan.segment_bytes;
     log_options.file_system = log_files;
     DAMO_ASSIGN_OR_RETURN(log_, OpenRedoLog(log_options));
-    WriteBack::Options write_back_options;
-    write_back_options.cache_bytes = plan.cache_bytes;
-    write_back_options.redo_bytes = plan.redo_bytes;
-    write_back_options.at_one_moment = options_.durability == Durability::kCheckpoint;
-    write_back_ = std::make_unique<WriteBack>(write_back_options, *session_, log_.get());
   }
+  WriteBack::Options write_back_options;
+  write_back_options.cache_bytes = plan.cache_bytes;
+  write_back_options.redo_bytes = plan.redo_bytes;
+  write_back_options.at_one_moment = options_.durability == Durability::kCheckpoint;
+  auto& write_back = read_only ? replay_write_back_ : write_back_;
+  write_back = std::make_unique<WriteBack>(write_back_options, *session_, log_.get());
   CachedTables cached;
   for (const auto& [group, config] : manifest.configs) {
     StatusOr<std::shared_ptr<const GroupRecipe>> recipe = MakeGroupRecipe(config, options_.ttl_seconds);
@@ -110,13 +116,8 @@ Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSyst
                           MakeTable(std::move(*recipe), manifest.states.at(group), storage, &cached));
     groups_[group].table->set_rows_released(manifest.released.count(group) != 0);
   }
-  if (!read_only) {
-    for (const auto& [group, table] : cached) write_back_->AddSource(table->source());
-  }
-  // A reader cannot flush: what the writer has not brought into the storage must find room.
-  if (read_only) memory_->set_limit_bytes(std::numeric_limits<int64_t>::max());
+  for (const auto& [group, table] : cached) write_back->AddSource(table->source());
   DAMO_RETURN_IF_ERROR(Recover(manifest, cached, storage));
-  memory_->set_limit_bytes(plan.cache_bytes);
   if (read_only) return Status();
   if (*options_.row_cache) {
     write_back_->Start();
@@ -130,7 +131,16 @@ Status Store::Recover(const Manifest& manifest, const CachedTables& tables, Stor
   const std::string redo_directory = RedoDirectory(directory());
   DAMO_ASSIGN_OR_RETURN(const uint64_t end_lsn,
                         ReplayRedoLog(redo_directory, manifest.redo_lsn, tables, storage));
-  if (*options_.read_only) return end_lsn == manifest.redo_lsn ? CheckUpToDate(storage) : Status();
+  if (*options_.read_only) {
+    if (end_lsn == manifest.redo_lsn) return CheckUpToDate(storage);
+    for (auto& [number, group] : groups_) {
+      group.logged_steps = group.table->step() - manifest.states.at(number).step;
+    }
+    // What the writer has not brought into its storage is from now on in this reader's own, on top of that.
+    DAMO_RETURN_IF_ERROR(replay_write_back_->Flush(storage));
+    ReleaseIdleMemory();
+    return Status();
+  }
   if (log_->bytes() == 0) return Status();
   return write_back_->Flush(storage);
 }
@@ -152,10 +162,11 @@ StatusOr<std::shared_ptr<EmbeddingTable>> Store::MakeTable(std::shared_ptr<const
   if (memory_ == nullptr) {
     return std::shared_ptr<EmbeddingTable>(std::make_shared<DirectTable>(session_, std::move(recipe), state));
   }
-  auto table =
-      std::make_shared<CachedTable>(session_, std::move(recipe), state,
-                                    CachedTable::Shared{memory_, log_.get(), write_back_.get(),
-                                                        *options_.durability, *options_.memory_budget});
+  auto table = std::make_shared<CachedTable>(
+      session_, std::move(recipe), state,
+      CachedTable::Shared{memory_, log_.get(),
+                          *options_.read_only ? replay_write_back_.get() : write_back_.get(),
+                          *options_.durability, *options_.memory_budget});
   DAMO_RETURN_IF_ERROR(table->CheckWhetherEmpty(storage));
   (*cached)[table->group()] = table.get();
   return std::shared_ptr<EmbeddingTable>(std::move(table));
@@ -422,7 +433,7 @@ StatusOr<std::unique_ptr<StoreSnapshot>> Store::TakeSnapshot() const {
     std::unique_ptr<StorageSnapshot> rows;
     DAMO_RETURN_IF_ERROR(AtOneMoment(*storage, tables, [&]() -> Status {
       for (const auto& table : tables) {
-        groups[table->group()] = {table->recipe(), table->state(), table->RowsNewerThanStorage(),
+        groups[table->group()] = {table->recipe(), table->state(), groups_.at(table->group()).logged_steps,
                                   table->rows_released(), std::make_shared<ReleaseHold>(table)};
       }
       now_millis = NowMillis();

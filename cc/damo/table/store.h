@@ -164,6 +164,7 @@ class Store {
     bool asked_for = false;
     bool asked_capacity = false;
     bool asked_fpr = false;
+    int64_t logged_steps = 0;  // see StoreSnapshot::Group
   };
 
   Store(const StoreOptions& options, std::shared_ptr<StoreSession> session);
@@ -238,6 +239,9 @@ class Store {
   std::shared_ptr<CacheMemory> memory_;
   std::unique_ptr<RedoLog> log_;
   std::unique_ptr<WriteBack> write_back_;
+  // In a read-only store: brings what the log of the writer has, as it is replayed, to the storage on top of
+  // the writer's (overlay_storage.h). Once the store is open there is nothing for it to do.
+  std::unique_ptr<WriteBack> replay_write_back_;
   // In this order: leave to use the storage (session_), change_mutex_, mutex_, then what a flush takes.
   // Held where groups are added, through a restore, and where a moment of all groups is taken.
   mutable std::mutex change_mutex_;

@@ -78,10 +78,12 @@ constexpr int64_t kManifestMemtableBytes = int64_t{256} << 10;
 StatusOr<std::unique_ptr<Store>> OpenStoreOnce(const std::string& path, const StoreOptions& options) {
   RocksDbStorageOptions storage_options;
   const int64_t memory_budget = options.memory_budget.value_or(StoreOptions::kDefaultMemoryBudget);
-  if (options.row_cache.value_or(true)) {
+  const bool read_only = options.read_only.value_or(false);
+  if (options.row_cache.value_or(true) || read_only) {
     // Rows come in sorted batches, which are durable in themselves. What else is written, the settings of
     // groups, is little, and nothing may be found that it does not tell of.
-    storage_options.memory_budget = PlanMemory(memory_budget).storage_bytes;
+    const MemoryPlan plan = PlanMemory(memory_budget);
+    storage_options.memory_budget = plan.storage_bytes - (read_only ? plan.overlay_bytes : 0);
     storage_options.memtable_bytes = kManifestMemtableBytes;
     storage_options.cache_row_blocks = false;
     storage_options.durability = Durability::kSync;
@@ -89,7 +91,7 @@ StatusOr<std::unique_ptr<Store>> OpenStoreOnce(const std::string& path, const St
     storage_options.memory_budget = memory_budget;
     storage_options.durability = options.durability.value_or(Durability::kWal);
   }
-  storage_options.read_only = options.read_only.value_or(false);
+  storage_options.read_only = read_only;
   storage_options.create_if_missing = options.create_if_missing;
   DAMO_ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenRocksDbStorage(path, storage_options));
   return Store::Open(path, options, std::move(storage), Clock::System());

@@ -25,8 +25,9 @@ class StoreSnapshot {
   struct Group {
     std::shared_ptr<const GroupRecipe> recipe;
     GroupState state;
-    std::vector<StoredRow> newer_rows;  // than the storage's, by key; only in a read-only store
-    bool rows_released = false;         // state.num_rows may count rows that compactions have dropped
+    // Apply calls of which the manifest of stored() does not know yet; only in a read-only store.
+    int64_t logged_steps = 0;
+    bool rows_released = false;  // state.num_rows may count rows that compactions have dropped
     std::shared_ptr<ReleaseHold>
         hold;  // so that no row goes that was not expired when the snapshot was taken
   };
@@ -44,7 +45,8 @@ class StoreSnapshot {
   // was taken, too, unless a compaction has dropped them. A group that does not exist has no rows.
   Status Scan(int group, const ScanVisitor& visit) const;
 
-  // What the storage had at that moment; in a store that is not read-only, all there was.
+  // The storage as of that moment: all rows, and the manifest; that of a read-only store is as its writer
+  // last flushed it.
   const StorageSnapshot& stored() const { return *rows_; }
 
  private:

@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -483,6 +486,83 @@ TEST_P(StoreMomentTest, FailedEditIsReportedAndLeavesTheTable) {
   EXPECT_EQ(status.message(), "change group 1 of store '" + path_ + "': the file ends early");
   EXPECT_EQ(*store_->Size(), 1);
   EXPECT_EQ((*(*store_->Table(1))->GetRow(7))->header.update_num, 1);
+}
+
+// Every row of a group, as the storage keeps it.
+std::map<uint64_t, std::string> AllRows(const Store& store, int group) {
+  std::map<uint64_t, std::string> rows;
+  const auto snapshot = store.TakeSnapshot();
+  EXPECT_TRUE(IsOk(snapshot.status()));
+  EXPECT_TRUE(IsOk((*snapshot)->Scan(group, [&](uint64_t key, std::string_view row) {
+    rows[key] = row;
+    return Status();
+  })));
+  return rows;
+}
+
+TEST_F(StoreTest, ReaderStaysInItsBudgetWhateverTheLogHolds) {
+  Open();
+  for (const int group : {1, 2}) ASSERT_OK(store_->AddGroup(Config(group, 64, "adam", 0.1)).status());
+  constexpr uint64_t kKeys = 8000;
+  constexpr uint64_t kKeysPerCall = 2000;
+  std::mt19937_64 random(7);
+  const std::vector<float> gradients(kKeysPerCall * 64, 0.5f);
+  const auto apply = [&](uint64_t first_key) {
+    std::vector<uint64_t> keys(kKeysPerCall);
+    for (uint64_t& key : keys) key = first_key + random() % kKeys;
+    for (const int group : {1, 2}) {
+      ASSERT_OK((*store_->Table(group))->ApplyGradients(keys, gradients, {}, *Executor::Inline()).status());
+    }
+  };
+  apply(0);
+  ASSERT_OK(store_->Flush());
+  for (int call = 0; call < 10; ++call) apply(kKeys / 2);
+  StoreOptions options;
+  options.read_only = true;
+  options.memory_budget = StoreOptions::kMinMemoryBudget;
+  const int64_t limit = PlanMemory(*options.memory_budget).cache_bytes;
+  const StatusOr<std::unique_ptr<Store>> reader = TryOpen(options);
+  ASSERT_OK(reader.status());
+
+  const StatusOr<StoreStats> stats = (*reader)->Stats();
+  ASSERT_OK(stats.status());
+  int64_t row_bytes = 0;
+  for (const GroupStats& group : stats->groups) {
+    row_bytes += group.num_rows * group.row_bytes;
+    EXPECT_EQ(group.memory.num_dirty, 0) << "what is dirty stays in memory until the reader closes";
+  }
+  EXPECT_GT(row_bytes, 4 * limit) << "the log must hold more than has room";
+  EXPECT_LE(stats->cache_bytes, limit + limit / 4);
+  for (const int group : {1, 2}) {
+    const std::map<uint64_t, std::string> found = AllRows(**reader, group);
+    EXPECT_EQ(static_cast<int64_t>(found.size()), *(*(*reader)->Table(group))->Size());
+    EXPECT_TRUE(found == AllRows(*store_, group)) << "group " << group;
+    for (const uint64_t key : {found.begin()->first, found.rbegin()->first}) {
+      const auto row = (*(*reader)->Table(group))->GetRow(key);
+      ASSERT_TRUE(row.ok() && *row) << key;
+      EXPECT_EQ((*row)->weights, (*(*store_->Table(group))->GetRow(key))->weights);
+    }
+  }
+}
+
+TEST_F(StoreTest, ReaderWithoutAPlaceForWhatTheLogHoldsSaysSo) {
+  Open();
+  ASSERT_OK(store_->AddGroup(Config(1)).status());
+  Apply(1, 7);
+  const char* const place = getenv("TMPDIR");
+  const std::optional<std::string> before =
+      place == nullptr ? std::nullopt : std::optional<std::string>(place);
+  setenv("TMPDIR", (directory_ / "absent").c_str(), /*replace=*/1);
+  StoreOptions options;
+  options.read_only = true;
+  const Status opened = TryOpen(options).status();
+  if (before) {
+    setenv("TMPDIR", before->c_str(), /*replace=*/1);
+  } else {
+    unsetenv("TMPDIR");
+  }
+  EXPECT_TRUE(FailsWith(opened, StatusCode::kFailedPrecondition, "'" + (directory_ / "absent") + "'"));
+  EXPECT_TRUE(FailsWith(opened, StatusCode::kFailedPrecondition, "TMPDIR"));
 }
 
 TEST_P(StoreMomentTest, ReadOnlyStoreHasSnapshotsButNoEdits) {

@@ -64,7 +64,7 @@ bool WriteBack::Overdue() const {
 
 void WriteBack::NoteDirty(int64_t num_rows, size_t row_bytes) {
   dirty_bytes_ += num_rows * static_cast<int64_t>(row_bytes);
-  if (Due()) wake_.notify_one();
+  if (log_ != nullptr && Due()) wake_.notify_one();
 }
 
 Status WriteBack::MakeRoom(Storage& storage) {
@@ -169,7 +169,7 @@ Status WriteBack::BeginAndWrite(Storage& storage, const IsHeld& is_held, std::ve
     if (filter != nullptr) DAMO_RETURN_IF_ERROR(filter->PutChangedPages(*batch));
     if (!options_.at_one_moment) apply_locks.clear();
   }
-  DAMO_RETURN_IF_ERROR(PutStates(parts, *batch));
+  if (log_ != nullptr) DAMO_RETURN_IF_ERROR(PutStates(parts, *batch));
   for (Part& part : parts) DAMO_RETURN_IF_ERROR(WriteRows(part, *batch));
   return Commit(*batch, parts);
 }
@@ -201,6 +201,7 @@ Status WriteBack::PutStates(const std::vector<Part>& parts, SortedBatch& batch) 
 }
 
 Status WriteBack::Commit(SortedBatch& batch, const std::vector<Part>& parts) {
+  if (log_ == nullptr) return batch.Commit();
   // What the rows hold must not be ahead of what the log holds, not even after loss of power.
   const uint64_t end = log_->next_lsn();
   uint64_t redo_lsn = end;

@@ -69,7 +69,8 @@ class WriteBack {
     bool at_one_moment = false;
   };
 
-  // `log` and `session` are borrowed and outlive it.
+  // `log` and `session` are borrowed and outlive it. Null: in a read-only store, where what is replayed goes
+  // to a storage of its own, which takes rows only. There Flush() and FlushLocked() are the calls to be made.
   WriteBack(const Options& options, const StoreSession& session, RedoLog* log);
   // Stops the background thread. Flushes nothing.
   ~WriteBack();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "damo/checkpoint/merged_cursor.h"
+#include "damo/storage/merged_cursor.h"
 
 #include <utility>
 

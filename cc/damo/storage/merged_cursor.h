@@ -2,8 +2,8 @@
 //
 // MergedCursor: the rows that a full checkpoint and its deltas are together; and DiffRows, which finds what
 // has changed between two such things.
-#ifndef DAMO_CHECKPOINT_MERGED_CURSOR_H_
-#define DAMO_CHECKPOINT_MERGED_CURSOR_H_
+#ifndef DAMO_STORAGE_MERGED_CURSOR_H_
+#define DAMO_STORAGE_MERGED_CURSOR_H_
 
 #include <cstdint>
 #include <functional>
@@ -52,4 +52,4 @@ Status DiffRows(RowCursor& before, RowCursor& after, const DiffVisitor& visit);
 
 }  // namespace damo
 
-#endif  // DAMO_CHECKPOINT_MERGED_CURSOR_H_
+#endif  // DAMO_STORAGE_MERGED_CURSOR_H_
