@@ -342,6 +342,12 @@ class Store:
             padding_key: a key that is left out.
             learning_rate: finite number >= 0: of this call. `None`: the group's own, by its schedule if it
                 has one.
+
+        Raises:
+            ValueError: 2^32 keys or more.
+            OSError: the disk refused. Nothing has changed, unless the message says that the call is in the
+                redo log: then it has more rows than fit into the memory budget, is finished by whatever
+                needs it next, and must not be repeated.
         """
         check_int("group", group, 0, 256)
         if learning_rate is not None and not is_number(learning_rate):

@@ -85,20 +85,27 @@ uint64_t CountingFilter::PageOfHash(uint64_t hash) const {
 
 int64_t CountingFilter::PageOf(uint64_t key) const { return static_cast<int64_t>(PageOfHash(HashOf(key))); }
 
-void CountingFilter::Add(uint64_t key, uint64_t occurrences) {
-  if (occurrences == 0) return;
-  const uint64_t hash = HashOf(key);
-  std::unique_ptr<Page>& page = pages_[PageOfHash(hash)];
+CountingFilter::Page& CountingFilter::ReservePage(uint64_t i) {
+  std::unique_ptr<Page>& page = pages_[i];
   if (page == nullptr) {
     page = std::make_unique<Page>();
     page->fill(0);
     ++used_pages_;
   }
+  return *page;
+}
+
+void CountingFilter::Reserve(uint64_t key) { ReservePage(PageOfHash(HashOf(key))); }
+
+void CountingFilter::Add(uint64_t key, uint64_t occurrences) {
+  if (occurrences == 0) return;
+  const uint64_t hash = HashOf(key);
+  Page& page = ReservePage(PageOfHash(hash));
   const uint64_t added = std::min<uint64_t>(occurrences, kMaxFilterCount);
   Probes probes(hash);
   for (int i = 0; i < num_probes_; ++i) {
     const uint32_t place = probes.Next();
-    uint8_t& byte = (*page)[place / 2];
+    uint8_t& byte = page[place / 2];
     const int shift = place % 2 == 0 ? 0 : 4;
     const auto count = static_cast<uint64_t>(byte >> shift & 0x0f);
     num_set_ += count == 0 ? 1 : 0;

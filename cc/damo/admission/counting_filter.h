@@ -34,7 +34,8 @@ class CountingFilter {
   static constexpr size_t kPageBytes = 4096;
   static constexpr int64_t kCountersPerPage = 2 * kPageBytes;
 
-  // Requires options.Validate() to be OK. Memory is taken page by page, when a page is first added to.
+  // Requires options.Validate() to be OK. Memory is taken page by page, when a page is first added to or
+  // reserved.
   explicit CountingFilter(const FilterOptions& options);
 
   const FilterOptions& options() const { return options_; }
@@ -43,12 +44,14 @@ class CountingFilter {
   int64_t num_counters() const { return num_pages() * kCountersPerPage; }
   // Bytes of a filter whose pages have all been added to.
   static int64_t FullBytes(const FilterOptions& options);
-  // Bytes of the pages that have been.
+  // Bytes of the pages that have been, or are reserved.
   int64_t used_bytes() const { return used_pages_ * static_cast<int64_t>(kPageBytes); }
   // The share of counters that are not 0: about one half when `capacity` keys have been added. Beyond that
   // the filter lets keys pass more often than `fpr`: with the probability fill ^ num_probes().
   double fill() const;
 
+  // Sees to it that Add() of the key allocates nothing.
+  void Reserve(uint64_t key);
   // Adds `occurrences` of a key; a counter that has reached 15 stays there.
   void Add(uint64_t key, uint64_t occurrences);
   // At most kMaxFilterCount.
@@ -57,7 +60,7 @@ class CountingFilter {
   // ---- pages, which on disk are as they are in memory (docs/row_format.md) ----
 
   int64_t PageOf(uint64_t key) const;
-  // Empty if it has never been added to: all 0.
+  // Empty if it has never been added to, nor reserved: all 0.
   std::string_view page(int64_t i) const;
   // Replaces a page. Requires kPageBytes bytes.
   void SetPage(int64_t i, std::string_view bytes);
@@ -69,6 +72,7 @@ class CountingFilter {
   class Probes;
 
   uint64_t PageOfHash(uint64_t hash) const;
+  Page& ReservePage(uint64_t i);
 
   const FilterOptions options_;
   const int num_probes_;

@@ -11,15 +11,20 @@
 
 namespace damo {
 
-// Runs `function`, which returns a Status; an exception that escapes it becomes an Internal error.
+// Runs `function`, which returns a Status; an exception that escapes it becomes an Internal error. Throws
+// nothing itself.
 template <typename Function>
-Status CatchExceptions(Function&& function) {
+Status CatchExceptions(Function&& function) noexcept {
   try {
-    return function();
-  } catch (const std::exception& error) {
-    return Internal("exception in the engine: ", error.what());
+    try {
+      return function();
+    } catch (const std::exception& error) {
+      return Internal("exception in the engine: ", error.what());
+    } catch (...) {
+      return Internal("exception of unknown type in the engine");
+    }
   } catch (...) {
-    return Internal("exception of unknown type in the engine");
+    return Status(StatusCode::kInternal, "out of memory");  // so short that it takes none
   }
 }
 

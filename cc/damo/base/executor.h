@@ -21,7 +21,8 @@ class Executor {
 
   // Splits [0, total) into consecutive blocks of at least `min_block` (the last may be smaller), runs `block`
   // once for each, perhaps at the same time on several threads, and returns when all are done. How the range
-  // is split is the executor's choice, so `block` must give the same result however it falls.
+  // is split is the executor's choice, so `block` must give the same result however it falls. Does not fail:
+  // without memory to share the work out, the calling thread does it.
   virtual void ParallelFor(int64_t total, int64_t min_block, const Block& block) = 0;
 
   // Runs every block in the calling thread; never destroyed.

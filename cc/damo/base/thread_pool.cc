@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 #include <system_error>
 
 namespace damo {
@@ -47,10 +48,12 @@ void ThreadPool::ParallelFor(int64_t total, int64_t min_block, const Block& bloc
     job.Run();
     return;
   }
-  {
+  try {
     const std::lock_guard<std::mutex> lock(mutex_);
     StartThreads();
     jobs_.push_back(&job);
+  } catch (const std::bad_alloc&) {
+    // Nobody helps. The results are the same.
   }
   wake_.notify_all();
   job.Run();

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "damo/base/test_allocations.h"
+
 namespace damo {
 namespace {
 
@@ -148,6 +150,21 @@ TEST(ThreadPoolTest, ManyCallersShareThePool) {
 }
 
 TEST(ThreadPoolTest, PoolThatNeverRanIsDestroyed) { ThreadPool pool(4); }
+
+TEST(ThreadPoolTest, WithoutMemoryTheCallingThreadDoesItAll) {
+  for (int64_t n = 0; n < 8; ++n) {
+    ThreadPool pool(3);
+    std::vector<std::atomic<int>> runs(100);
+    const Executor::Block block = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) ++runs[i];
+    };
+    {
+      const FailingAllocation one(n);
+      pool.ParallelFor(100, 1, block);
+    }
+    for (const auto& run : runs) ASSERT_EQ(run, 1) << "allocation " << n;
+  }
+}
 
 }  // namespace
 }  // namespace damo

@@ -7,6 +7,8 @@
 #include <cassert>
 #include <new>
 
+#include "damo/base/reserve_more.h"
+
 namespace damo {
 namespace {
 
@@ -131,6 +133,8 @@ char* CacheMemory::TakeLocked(Holder* holder, size_t slab_bytes) {
 // Requires mutex_.
 char* CacheMemory::CutSlabLocked() {
   if (free_slabs_.empty()) {
+    ReserveMore(chunks_, 1);
+    free_slabs_.reserve(chunks_.capacity() * (chunk_bytes_ / kSlabBytes));  // giving one back cannot fail
     char* const chunk = MapChunk(chunk_bytes_);
     // Best effort: without large pages everything works, slower.
     if (chunk_bytes_ == kHugePageBytes) (void)madvise(chunk, chunk_bytes_, MADV_HUGEPAGE);

@@ -6,6 +6,8 @@
 #include <new>
 #include <utility>
 
+#include "damo/base/reserve_more.h"
+
 namespace damo {
 namespace {
 
@@ -42,10 +44,12 @@ RowShard::RowShard(RowShard&& other) noexcept
       index_(std::move(other.index_)),
       index_mask_(other.index_mask_),
       slabs_(std::move(other.slabs_)),
-      free_slots_(std::move(other.free_slots_)),
+      first_free_(other.first_free_),
       dirty_rows_(std::move(other.dirty_rows_)),
+      num_taken_(other.num_taken_),
       hand_(other.hand_),
       num_indexed_(other.num_indexed_),
+      num_unindexed_(other.num_unindexed_),
       num_dirty_(other.num_dirty_),
       num_loading_(other.num_loading_),
       num_evicted_(other.num_evicted_),
@@ -61,15 +65,17 @@ RowShard::~RowShard() {
 
 uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush) {
   uint32_t slot = kNoSlot;
-  if (free_slots_.empty() && !AddSlab()) {
-    slot = Evict(active_flush);
+  if (first_free_ == kNoSlot && !AddSlab()) {
+    slot = Evict(active_flush);  // leaves room in the index
     if (slot == kNoSlot) return kNoSlot;
   } else {
-    slot = free_slots_.back();
-    free_slots_.pop_back();
+    if (static_cast<size_t>(num_indexed_ + num_unindexed_ + 1) * 4 > index_.size() * 3) GrowIndex();
+    slot = first_free_;
+    first_free_ = static_cast<uint32_t>(row(slot)->key);
   }
   new (row(slot)) CachedRow{0, SlotState::kLoading, 0, 0, 0, key, 0, 0};
   ++num_loading_;
+  ++num_unindexed_;
   return slot;
 }
 
@@ -81,25 +87,36 @@ uint32_t RowShard::AllocateToRead(uint64_t key, uint8_t active_flush) {
 }
 
 void RowShard::AddToIndex(uint32_t slot, uint32_t tag) {
-  if (static_cast<size_t>(num_indexed_ + 1) * 4 > index_.size() * 3) GrowIndex();
   size_t i = Home(tag);
   while (index_[i].slot != kNoSlot) i = Next(i);
   index_[i] = {tag, slot};
   ++num_indexed_;
+  --num_unindexed_;
 }
 
 void RowShard::Free(uint32_t slot) {
   NoteLeaving(*row(slot));
-  RemoveFromIndex(slot);
+  if (!RemoveFromIndex(slot)) --num_unindexed_;
   if (row(slot)->state == SlotState::kLoading) --num_loading_;
-  row(slot)->state = SlotState::kFree;
-  free_slots_.push_back(slot);
+  AddFree(slot);
 }
 
-std::vector<RowShard::DirtyRow> RowShard::TakeDirtyRows() { return std::exchange(dirty_rows_, {}); }
+void RowShard::AddFree(uint32_t slot) {
+  new (row(slot)) CachedRow{0, SlotState::kFree, 0, 0, 0, first_free_, 0, 0};
+  first_free_ = slot;
+}
+
+void RowShard::ReserveDirty(size_t num_rows) { ReserveMore(dirty_rows_, num_taken_ + num_rows); }
+
+void RowShard::TakeDirtyRows(std::vector<DirtyRow>* rows) {
+  rows->insert(rows->end(), dirty_rows_.begin(), dirty_rows_.end());
+  num_taken_ = dirty_rows_.size();
+  dirty_rows_.clear();
+}
 
 void RowShard::ForgetDirty() {
-  for (const DirtyRow& dirty : TakeDirtyRows()) row(dirty.slot)->dirty = 0;
+  for (const DirtyRow& dirty : dirty_rows_) row(dirty.slot)->dirty = 0;
+  dirty_rows_.clear();
   num_dirty_ = 0;
 }
 
@@ -125,9 +142,12 @@ bool RowShard::ReleaseLastSlab(uint8_t active_flush) {
     RemoveFromIndex(slot);
     ++num_evicted_;
   }
-  free_slots_.erase(std::remove_if(free_slots_.begin(), free_slots_.end(),
-                                   [first](uint32_t slot) { return slot >= first; }),
-                    free_slots_.end());
+  uint32_t free = std::exchange(first_free_, kNoSlot);
+  while (free != kNoSlot) {
+    const auto next = static_cast<uint32_t>(row(free)->key);
+    if (free < first) AddFree(free);
+    free = next;
+  }
   memory_->ReleaseSlab(holder_, slabs_.back(), geometry_.slab_bytes);
   slabs_.pop_back();
   if (hand_ >= first) hand_ = 0;
@@ -142,14 +162,12 @@ uint32_t RowShard::NextSlot(uint32_t slot) const {
 
 // Takes memory for more slots; false if there is none to be had.
 bool RowShard::AddSlab() {
+  ReserveMore(slabs_, 1);  // a slab must not get lost
   char* const slab = memory_->AcquireSlab(holder_, geometry_.slab_bytes, /*beyond_limit=*/slabs_.empty());
   if (slab == nullptr) return false;
   const auto first = static_cast<uint32_t>(slabs_.size()) << geometry_.slot_shift;
   slabs_.push_back(slab);
-  for (uint32_t i = geometry_.rows_per_slab; i-- > 0;) {
-    new (row(first + i)) CachedRow{0, SlotState::kFree, 0, 0, 0, 0, 0, 0};
-    free_slots_.push_back(first + i);
-  }
+  for (uint32_t i = geometry_.rows_per_slab; i-- > 0;) AddFree(first + i);
   return true;
 }
 
@@ -175,11 +193,11 @@ uint32_t RowShard::Evict(uint8_t active_flush) {
   return kNoSlot;
 }
 
-// Closes the gap that the entry leaves, so that no search ends early at it. A slot without entry is left.
-void RowShard::RemoveFromIndex(uint32_t slot) {
+// Closes the gap that the entry leaves, so that no search ends early at it. False if there is no entry.
+bool RowShard::RemoveFromIndex(uint32_t slot) {
   size_t gap = Home(TagOf(HashKey(row(slot)->key)));
   while (index_[gap].slot != slot) {
-    if (index_[gap].slot == kNoSlot) return;
+    if (index_[gap].slot == kNoSlot) return false;
     gap = Next(gap);
   }
   for (size_t i = Next(gap); index_[i].slot != kNoSlot; i = Next(i)) {
@@ -191,6 +209,7 @@ void RowShard::RemoveFromIndex(uint32_t slot) {
   }
   index_[gap].slot = kNoSlot;
   --num_indexed_;
+  return true;
 }
 
 void RowShard::GrowIndex() {

@@ -86,7 +86,8 @@ class RowShard {
 
   // A slot for `key`, in state kLoading and not yet in the index; all its other fields are cleared. Takes a
   // free one, or new memory, or the place of a row that is ready, clean, not marked, not of the flush under
-  // way (`active_flush`), and longest not referenced. kNoSlot if there is no such row.
+  // way (`active_flush`), and longest not referenced. kNoSlot if there is no such row. What is done with the
+  // slot afterwards allocates nothing.
   uint32_t Allocate(uint64_t key, uint8_t active_flush);
   // As Allocate(), for a row that is read ahead of need: such rows may take up a quarter of the slots, so
   // that apply calls always find some.
@@ -100,6 +101,8 @@ class RowShard {
   void AddToIndex(uint32_t slot, uint32_t tag);
   // Frees a slot, in the index or not.
   void Free(uint32_t slot);
+  // Sees to it that the next `num_rows` calls of SetDirty() allocate nothing.
+  void ReserveDirty(size_t num_rows);
   // Notes that a row has become newer than in the storage. False if it was already.
   bool SetDirty(uint32_t slot) {
     CachedRow* const cached = row(slot);
@@ -109,8 +112,9 @@ class RowShard {
     dirty_rows_.push_back({cached->key, slot});
     return true;
   }
-  // Hands out the list of rows that have become dirty since the last time.
-  std::vector<DirtyRow> TakeDirtyRows();
+  // Appends the list of rows that have become dirty since the last time to `rows`, which has room for it.
+  // There stays room for all of them to come back.
+  void TakeDirtyRows(std::vector<DirtyRow>* rows);
   // Takes one back that has not been copied.
   void ReturnDirtyRow(const DirtyRow& row) { dirty_rows_.push_back(row); }
   // A flush has copied the row. Beside readers: no reader looks at these fields.
@@ -151,7 +155,8 @@ class RowShard {
   void NoteLeaving(const CachedRow& cached) {
     if (cached.state == SlotState::kReady && cached.update_num > 0) lost_row_ = true;
   }
-  void RemoveFromIndex(uint32_t slot);
+  void AddFree(uint32_t slot);
+  bool RemoveFromIndex(uint32_t slot);
   void GrowIndex();
 
   const SlotGeometry geometry_;
@@ -160,10 +165,12 @@ class RowShard {
   std::vector<Entry> index_;  // a power of two
   size_t index_mask_;
   std::vector<char*> slabs_;
-  std::vector<uint32_t> free_slots_;
+  uint32_t first_free_ = kNoSlot;  // the key of a free row is the next one
   std::vector<DirtyRow> dirty_rows_;
-  uint32_t hand_ = 0;  // of the clock: the slot it looks at next
+  size_t num_taken_ = 0;  // by the last TakeDirtyRows()
+  uint32_t hand_ = 0;     // of the clock: the slot it looks at next
   int64_t num_indexed_ = 0;
+  int64_t num_unindexed_ = 0;  // allocated
   int64_t num_dirty_ = 0;
   int64_t num_loading_ = 0;
   int64_t num_evicted_ = 0;

@@ -6,8 +6,11 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <new>
 #include <random>
 #include <vector>
+
+#include "damo/base/test_allocations.h"
 
 namespace damo {
 namespace {
@@ -161,15 +164,64 @@ TEST_F(RowShardTest, DirtyRowsAreListedOnceUntilTheyAreTaken) {
   shard_->SetDirty(slot);
   shard_->SetDirty(slot);
   EXPECT_EQ(shard_->num_dirty(), 1);
-  const std::vector<RowShard::DirtyRow> rows = shard_->TakeDirtyRows();
+  std::vector<RowShard::DirtyRow> rows;
+  shard_->TakeDirtyRows(&rows);
   ASSERT_EQ(rows.size(), 1U);
   EXPECT_EQ(rows[0].key, 5U);
   EXPECT_EQ(rows[0].slot, slot);
-  EXPECT_TRUE(shard_->TakeDirtyRows().empty());
+  shard_->TakeDirtyRows(&rows);
+  EXPECT_EQ(rows.size(), 1U);
   shard_->SetCopied(slot, 1);
   EXPECT_EQ(shard_->num_dirty(), 0);
   shard_->SetDirty(slot);
-  EXPECT_EQ(shard_->TakeDirtyRows().size(), 1U);
+  shard_->TakeDirtyRows(&rows);
+  EXPECT_EQ(rows.size(), 2U);
+}
+
+TEST_F(RowShardTest, WhatIsDoneWithASlotAllocatesNothing) {
+  Make(8);
+  std::vector<uint32_t> slots;
+  std::vector<RowShard::DirtyRow> taken(1000);
+  for (uint64_t key = 0; key < 1000; ++key) slots.push_back(shard_->Allocate(key, 0));
+  shard_->ReserveDirty(slots.size());
+  {
+    const FailingAllocation none(0);
+    for (uint64_t key = 0; key < 1000; ++key) {
+      shard_->AddToIndex(slots[key], Tag(key));
+      shard_->Publish(slots[key]);
+      shard_->SetDirty(slots[key]);
+    }
+    taken.clear();
+    shard_->TakeDirtyRows(&taken);
+    for (const RowShard::DirtyRow& row : taken) shard_->ReturnDirtyRow(row);
+    for (const uint32_t slot : slots) shard_->Free(slot);
+    EXPECT_FALSE(none.failed());
+  }
+  EXPECT_EQ(shard_->num_rows(), 0);
+}
+
+TEST_F(RowShardTest, AllocationWithoutMemoryLeavesTheShardAsItWas) {
+  for (int64_t n = 0; n < 5; ++n) {
+    shard_.reset();
+    if (memory_ != nullptr) memory_->Leave(&holder_);
+    Make(2);
+    const uint64_t num_keys = geometry_.rows_per_slab + 10;  // more than one slab, and sizes of the index
+    for (uint64_t key = 0; key < num_keys; ++key) {
+      bool failed = false;
+      {
+        const FailingAllocation one(n);
+        try {
+          Insert(key);
+        } catch (const std::bad_alloc&) {
+          failed = true;
+        }
+      }
+      if (failed) Insert(key);
+    }
+    for (uint64_t key = 0; key < num_keys; ++key) ASSERT_TRUE(Has(key)) << key << ", allocation " << n;
+    EXPECT_EQ(shard_->num_rows(), static_cast<int64_t>(num_keys));
+    EXPECT_EQ(shard_->num_evicted(), 0) << "slots have got lost";
+  }
 }
 
 TEST_F(RowShardTest, TheLastSlabIsGivenBackUnlessARowMustStay) {

@@ -60,7 +60,8 @@ class SegmentedRedoLog final : public RedoLog {
     bool names_unsynced;
   };
 
-  // These three require mutex_.
+  // These four require mutex_.
+  Status RepairCurrent();
   Status EnsureCurrent();
   Status UndoCurrent(const Status& cause);
   void DropCurrentIfEmpty();
@@ -124,11 +125,20 @@ StatusOr<uint64_t> SegmentedRedoLog::Append(Span<const std::string_view> pieces)
   Frame frame(pieces);
   std::lock_guard lock(mutex_);
   DAMO_RETURN_IF_ERROR(Failure());
+  DAMO_RETURN_IF_ERROR(RepairCurrent());
   DAMO_RETURN_IF_ERROR(EnsureCurrent());
   const Status appended = current_->writer.Append(&frame, durable_lsn_.load());
   if (!appended.ok()) return UndoCurrent(appended);
   bytes_ += frame.bytes();
   return next_lsn_++;
+}
+
+// Does what an exception has kept an earlier call from doing.
+Status SegmentedRedoLog::RepairCurrent() {
+  if (current_ == nullptr || !current_->writer.torn()) return Status();
+  const Status undone = current_->writer.Undo();
+  DropCurrentIfEmpty();
+  return undone.ok() ? undone : Fail(undone);
 }
 
 Status SegmentedRedoLog::EnsureCurrent() {

@@ -76,6 +76,7 @@ SegmentWriter::~SegmentWriter() {
 }
 
 Status SegmentWriter::Create() {
+  torn_ = true;
   fd_ = file_system_->Create(path_);
   if (fd_ < 0) return LogFileError("create redo segment", path_);
   SegmentHeader header;
@@ -84,6 +85,7 @@ Status SegmentWriter::Create() {
   iovec parts[] = {PartOf(bytes.data(), bytes.size())};
   if (!WriteAll(file_system_, fd_, parts)) return LogFileError("write redo segment", path_);
   bytes_ = bytes.size();
+  torn_ = false;
   return Status();
 }
 
@@ -103,17 +105,22 @@ Status SegmentWriter::Adopt(uint64_t end_lsn, uint64_t bytes) {
 
 Status SegmentWriter::Append(Frame* frame, uint64_t synced_lsn) {
   frame->SetLsn(end_lsn_, synced_lsn);
+  torn_ = true;
   if (!WriteAll(file_system_, fd_, frame->parts())) return LogFileError("write redo segment", path_);
   bytes_ += frame->bytes();
   ++end_lsn_;
+  torn_ = false;
   return Status();
 }
 
 Status SegmentWriter::Undo() {
-  if (fd_ < 0) return Status();  // there is no file, or one that is not ours
-  if (empty()) return Remove();
-  if (file_system_->Truncate(fd_, static_cast<off_t>(bytes_)) == 0) return Status();
-  return LogFileError("truncate redo segment", path_);
+  const bool made = fd_ >= 0;  // else there is no file, or one that is not ours
+  if (made && empty()) DAMO_RETURN_IF_ERROR(Remove());
+  if (made && !empty() && file_system_->Truncate(fd_, static_cast<off_t>(bytes_)) != 0) {
+    return LogFileError("truncate redo segment", path_);
+  }
+  torn_ = false;
+  return Status();
 }
 
 Status SegmentWriter::Sync() {

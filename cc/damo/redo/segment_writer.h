@@ -63,6 +63,9 @@ class SegmentWriter {
   Status Sync();
   Status Remove();
 
+  // Whether something failed, by an exception perhaps, and Undo() has not succeeded since.
+  bool torn() const { return torn_; }
+
   const std::string& path() const { return path_; }
   uint64_t end_lsn() const { return end_lsn_; }  // that of the record that would be next
   bool empty() const { return end_lsn_ == first_lsn_; }
@@ -74,6 +77,7 @@ class SegmentWriter {
   const uint64_t first_lsn_;
   uint64_t end_lsn_;
   uint64_t bytes_ = 0;  // of header and whole frames
+  bool torn_ = false;
   int fd_ = -1;
 };
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "damo/base/catch_exceptions.h"
 #include "damo/base/float_environment.h"
 #include "damo/table/cached_table.h"
 #include "damo/table/unique_keys.h"
@@ -50,6 +51,33 @@ struct CachedTable::ApplyCall {
   }
 };
 
+// A call that is in the redo log, and how much of it is in the rows.
+struct CachedTable::LoggedCall {
+  std::string bytes;  // what `record` borrows, unless that is someone else's
+  std::optional<ApplyRecord> record;
+  uint64_t lsn = 0;
+  std::atomic<uint64_t> num_done{0};  // of the record's rows, from the first on
+  ApplyResult result;                 // of these rows, and of keys that the record leaves out
+
+  // Whether one of `keys` is of a row that is not done yet. Requires the order of MakeRecord(): by key.
+  bool WaitsFor(Span<const uint64_t> keys) const {
+    const uint64_t num_rows = record->header().num_rows;
+    const uint64_t first = num_done;
+    return std::any_of(keys.begin(), keys.end(), [&](uint64_t key) {
+      uint64_t begin = first;
+      for (uint64_t end = num_rows; begin < end;) {
+        const uint64_t middle = begin + (end - begin) / 2;
+        if (record->key(middle) < key) {
+          begin = middle + 1;
+        } else {
+          end = middle;
+        }
+      }
+      return begin < num_rows && record->key(begin) == key;
+    });
+  }
+};
+
 // A row to be read: the i-th of its shard's update.
 struct CachedTable::RowToLoad {
   uint64_t key;
@@ -58,15 +86,30 @@ struct CachedTable::RowToLoad {
   CachedRow* cached;  // where it goes; stays where it is while it is loading, also when slabs come and go
 };
 
+// Takes back what a call has gathered when it goes, unless the call has come to its update: also when an
+// exception ends it.
+class CachedTable::Gathered {
+ public:
+  explicit Gathered(CachedTable* table) : table_(table) {}
+  ~Gathered() {
+    if (table_ != nullptr) table_->Abandon();
+  }
+  Gathered(const Gathered&) = delete;
+  Gathered& operator=(const Gathered&) = delete;
+  void Keep() { table_ = nullptr; }
+
+ private:
+  CachedTable* table_;
+};
+
 StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
                                                     const GradientRows& gradients,
                                                     const ApplyOptions& options, Executor& executor) {
   // A batch that finds no room is tried again when all rows are clean, and then taken in parts.
   for (int attempt = 0; attempt < 2; ++attempt) {
     DAMO_RETURN_IF_ERROR(attempt == 0 ? shared_.write_back->MakeRoom(storage)
-                                      : shared_.write_back->Flush(storage));
-    std::unique_lock<std::mutex> lock(apply_mutex_);
-    DAMO_RETURN_IF_ERROR(CheckMayApply());
+                                      : shared_.write_back->FlushRows(storage));
+    DAMO_ASSIGN_OR_RETURN(std::unique_lock<std::mutex> lock, LockToApply(storage));
     DAMO_RETURN_IF_ERROR(LoadFilter(storage));
     const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
@@ -84,27 +127,33 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
   return ApplyInParts(storage, keys, gradients, options, executor);
 }
 
+// Locks apply_mutex_ at a moment when no call is half done.
+StatusOr<std::unique_lock<std::mutex>> CachedTable::LockToApply(Storage& storage) {
+  for (;;) {
+    std::unique_lock<std::mutex> lock(apply_mutex_);
+    DAMO_RETURN_IF_ERROR(session().CheckStillWriting());
+    if (unfinished_ == nullptr) return StatusOr<std::unique_lock<std::mutex>>(std::move(lock));
+    lock.unlock();  // the flush mutex comes first
+    DAMO_RETURN_IF_ERROR(shared_.write_back->FinishCall(storage, this));
+  }
+}
+
 // False, and nothing is done, if the rows of the call do not fit into the cache beside those that must stay.
 // Requires apply_mutex_, as do the functions it calls.
 StatusOr<bool> CachedTable::TryApply(Storage& storage, ApplyCall& call, Executor& executor) {
   partition_.Build(call.keys, call.padding_key, *cache_, executor);
+  Gathered gathered(this);
   DAMO_ASSIGN_OR_RETURN(const bool fits, Gather(call, executor));
   if (!fits) return false;
-  const auto load_and_log = [&]() -> Status {
-    DAMO_RETURN_IF_ERROR(Load(storage, call, executor));
-    if (filter_ != nullptr) DAMO_RETURN_IF_ERROR(Admit(call, executor));
-    return Log(call);
-  };
-  const Status status = load_and_log();
-  if (!status.ok()) {
-    Abandon();
-    return status;
-  }
+  DAMO_RETURN_IF_ERROR(Load(storage, call, executor));
+  if (filter_ != nullptr) DAMO_RETURN_IF_ERROR(Admit(call, executor));
+  DAMO_RETURN_IF_ERROR(Log(call));
+  gathered.Keep();
   Update(call, executor);
   return true;
 }
 
-// On failure, or if it returns false, everything is taken back.
+// On failure, or if it returns false, what it has gathered is to be abandoned.
 StatusOr<bool> CachedTable::Gather(ApplyCall& call, Executor& executor) {
   std::atomic<bool> fits{true};
   Status status;
@@ -123,10 +172,8 @@ StatusOr<bool> CachedTable::Gather(ApplyCall& call, Executor& executor) {
     status = ParallelForStatus(executor, cache_->num_shards(), call.min_shards(*cache_), gather);
     call.missing_are_absent = cache_->holds_all_rows();  // after what this call has evicted
   }
-  if (status.ok() && fits) return true;
-  Abandon();
-  if (!status.ok()) return status;
-  return false;
+  DAMO_RETURN_IF_ERROR(status);
+  return fits.load();
 }
 
 void CachedTable::Abandon() {
@@ -187,7 +234,9 @@ Status CachedTable::Admit(ApplyCall& call, Executor& executor) {
     }
     return Status();
   };
-  return ParallelForStatus(executor, cache_->num_shards(), call.min_shards(*cache_), admit);
+  DAMO_RETURN_IF_ERROR(ParallelForStatus(executor, cache_->num_shards(), call.min_shards(*cache_), admit));
+  for (const ShardUpdate& update : updates_) filter_->Reserve(update.counted());
+  return Status();
 }
 
 // Makes the call a fact: what comes after cannot fail.
@@ -217,9 +266,11 @@ Status CachedTable::Log(ApplyCall& call) {
 }
 
 Status CachedTable::AwaitDurable(uint64_t lsn) {
-  return shared_.durability == Durability::kSync ? shared_.log->Sync(lsn + 1) : Status();
+  if (shared_.durability != Durability::kSync) return Status();
+  return shared_.log->Sync(lsn + 1).WithContext("the call is applied, but may not survive loss of power");
 }
 
+// Allocates nothing: that could fail, and rows and log would disagree.
 void CachedTable::Update(ApplyCall& call, Executor& executor) {
   {
     const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
@@ -244,17 +295,18 @@ void CachedTable::Update(ApplyCall& call, Executor& executor) {
 
 // ---- batches that are larger than the cache ----
 
-// Logs the whole call first, as a record like any other, and then takes its rows part by part as a replay
-// would, flushing in between.
+// Logs the whole call first, as a record like any other, whatever the durability, and then takes its rows
+// part by part as a replay would, flushing in between. Once it is in the log it is a fact: if the rest of it
+// fails, it waits to be finished.
 StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uint64_t> keys,
                                                 const GradientRows& gradients, const ApplyOptions& options,
                                                 Executor& executor) {
   const std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
   const std::lock_guard<std::mutex> lock(apply_mutex_);
-  DAMO_RETURN_IF_ERROR(CheckMayApply());
+  DAMO_RETURN_IF_ERROR(FinishUnfinished(storage));
   DAMO_RETURN_IF_ERROR(LoadFilter(storage));
-  // Without redo records what came before survives by this flush only. It comes before the call has a time:
-  // rows that expire until it ends are released.
+  // Without redo records what came before survives by this flush only; the record is no use without it. It
+  // comes before the call has a time: rows that expire until it ends are released.
   if (shared_.durability == Durability::kCheckpoint) {
     DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
   }
@@ -265,20 +317,63 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
   header.dim = static_cast<uint32_t>(dim());
   header.step = state().step;
   header.time_millis = NowMillis();
-  ApplyResult left_out;
-  DAMO_ASSIGN_OR_RETURN(const std::string bytes,
-                        MakeRecord(storage, keys, gradients, options, header, &left_out));
-  const std::string_view piece = bytes;
-  DAMO_ASSIGN_OR_RETURN(const uint64_t lsn, shared_.log->Append(Span<const std::string_view>(&piece, 1)));
-  DAMO_ASSIGN_OR_RETURN(const ApplyRecord record, ApplyRecord::Decode(bytes));
-  DAMO_ASSIGN_OR_RETURN(ApplyResult result, ApplyRecorded(storage, lsn, record, executor));
-  result.num_skipped += left_out.num_skipped;
-  result.num_blocked += left_out.num_blocked;
-  if (shared_.durability == Durability::kCheckpoint) {
-    DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
+  const auto call = std::make_shared<LoggedCall>();
+  DAMO_ASSIGN_OR_RETURN(call->bytes, MakeRecord(storage, keys, gradients, options, header, &call->result));
+  DAMO_ASSIGN_OR_RETURN(call->record, ApplyRecord::Decode(call->bytes));
+  const std::string_view piece = call->bytes;
+  DAMO_ASSIGN_OR_RETURN(call->lsn, shared_.log->Append(Span<const std::string_view>(&piece, 1)));
+  SetUnfinished(call);
+  const Status status = GoOn(storage, executor);
+  if (!status.ok()) {
+    return status.WithContext(
+        "the call is in the redo log and must not be repeated, what is left of it is done before the next "
+        "one; it came to a halt");
   }
-  DAMO_RETURN_IF_ERROR(AwaitDurable(lsn));
-  return result;
+  DAMO_RETURN_IF_ERROR(AwaitDurable(call->lsn));
+  return call->result;
+}
+
+void CachedTable::SetUnfinished(std::shared_ptr<LoggedCall> call) {
+  const std::lock_guard<std::mutex> lock(unfinished_mutex_);
+  unfinished_ = std::move(call);
+}
+
+// Does what is left of the unfinished call. Requires flush mutex and apply mutex.
+Status CachedTable::GoOn(Storage& storage, Executor& executor) {
+  Status status = CatchExceptions([&] { return ApplyLogged(storage, *unfinished_, executor); });
+  stalled_ = !status.ok();
+  if (status.ok()) SetUnfinished(nullptr);
+  return status;
+}
+
+// Requires flush mutex and apply mutex.
+Status CachedTable::FinishUnfinished(Storage& storage) {
+  DAMO_RETURN_IF_ERROR(session().CheckStillWriting());
+  if (unfinished_ == nullptr) return Status();
+  const std::shared_ptr<const LoggedCall> call = unfinished_;
+  const Status status = GoOn(storage, *Executor::Inline());
+  if (!status.ok()) {
+    return status.WithContext(
+        StrCat("finish an earlier call for group ", group(), ", which is in the redo log"));
+  }
+  CountResult(call->result);
+  return status;
+}
+
+Status CachedTable::FinishCall(Storage& storage) {
+  if (!stalled_) return Status();  // waits for no apply call
+  const std::lock_guard<std::mutex> lock(apply_mutex_);
+  return FinishUnfinished(storage);
+}
+
+Status CachedTable::FinishCallOf(Storage& storage, Span<const uint64_t> keys) const {
+  if (!stalled_) return Status();
+  const std::shared_ptr<const LoggedCall> call = [this] {
+    const std::lock_guard<std::mutex> lock(unfinished_mutex_);
+    return unfinished_;
+  }();
+  if (call == nullptr || !call->WaitsFor(keys)) return Status();
+  return shared_.write_back->FinishCall(storage, this);
 }
 
 StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const uint64_t> keys,
@@ -385,23 +480,16 @@ Status CachedTable::SetNextNumbers(const Storage& storage, Span<const uint64_t> 
 
 // ---- records ----
 
-// Brings a record that is in the log into the rows, in parts of which each fits into the cache. Requires the
-// flush mutex.
-StatusOr<ApplyResult> CachedTable::ApplyRecorded(Storage& storage, uint64_t lsn, const ApplyRecord& record,
-                                                 Executor& executor) {
-  open_record_ = {lsn, record.header().time_millis};
-  ApplyResult result;
-  Status status = ApplyParts(storage, record, executor, &result);
+// Brings what is left of a call into the rows, in parts of which each fits into the cache. After a failure,
+// or an exception, it may be called again. Requires flush mutex and apply mutex.
+Status CachedTable::ApplyLogged(Storage& storage, LoggedCall& call, Executor& executor) {
+  open_record_ = {call.lsn, call.record->header().time_millis};
+  DAMO_RETURN_IF_ERROR(ApplyParts(storage, call, executor));
   // After the last flush of a part: what is flushed is never a part of the counts.
-  if (status.ok()) status = CountRecorded(record);
-  if (!status.ok()) {
-    broken_ = FailedPrecondition("a call that was logged could not be finished (", status.message(),
-                                 "); nothing is lost: close the store and open it again");
-    return status;
-  }
+  DAMO_RETURN_IF_ERROR(CountRecorded(*call.record));
   open_record_.reset();
-  set_state({state().step + 1, state().num_rows + result.num_inserted});
-  return result;
+  set_state({state().step + 1, state().num_rows + call.result.num_inserted});
+  return Status();
 }
 
 Status CachedTable::CountRecorded(const ApplyRecord& record) {
@@ -414,20 +502,19 @@ Status CachedTable::CountRecorded(const ApplyRecord& record) {
   for (uint64_t i = 0; i < record.header().num_counted; ++i) {
     keys.push_back({record.counted_key(i), record.occurrences(i)});
   }
+  filter_->Reserve(keys);  // all of them are counted, or none
   filter_->Add(keys);
   return Status();
 }
 
-Status CachedTable::ApplyParts(Storage& storage, const ApplyRecord& record, Executor& executor,
-                               ApplyResult* result) {
-  const uint64_t num_rows = record.header().num_rows;
-  uint64_t part = num_rows;
+Status CachedTable::ApplyParts(Storage& storage, LoggedCall& call, Executor& executor) {
+  const uint64_t num_rows = call.record->header().num_rows;
+  uint64_t part = num_rows - call.num_done;
   bool flushed = false;
-  for (uint64_t begin = 0; begin < num_rows;) {
-    const uint64_t end = std::min(num_rows, begin + part);
-    DAMO_ASSIGN_OR_RETURN(const bool done, ApplyPart(storage, record, begin, end, executor, result));
+  while (call.num_done < num_rows) {
+    part = std::min(part, num_rows - call.num_done);
+    DAMO_ASSIGN_OR_RETURN(const bool done, ApplyPart(storage, call, part, executor));
     if (done) {
-      begin = end;
       flushed = false;
     } else if (!flushed) {
       DAMO_RETURN_IF_ERROR(shared_.write_back->FlushLocked(storage, this));
@@ -441,11 +528,14 @@ Status CachedTable::ApplyParts(Storage& storage, const ApplyRecord& record, Exec
   return Status();
 }
 
-StatusOr<bool> CachedTable::ApplyPart(Storage& storage, const ApplyRecord& record, uint64_t begin,
-                                      uint64_t end, Executor& executor, ApplyResult* result) {
+// The next `num_rows` rows: all of them, or if it returns false or fails, none.
+StatusOr<bool> CachedTable::ApplyPart(Storage& storage, LoggedCall& logged, uint64_t num_rows,
+                                      Executor& executor) {
+  const ApplyRecord& record = *logged.record;
+  const uint64_t begin = logged.num_done;
   std::vector<uint64_t> keys;
   std::vector<uint64_t> numbers;
-  for (uint64_t i = begin; i < end; ++i) {
+  for (uint64_t i = begin; i < begin + num_rows; ++i) {
     keys.push_back(record.key(i));
     numbers.push_back(static_cast<uint64_t>(record.update_num(i)) | (record.absent(i) ? kAbsentRowFlag : 0));
   }
@@ -455,18 +545,17 @@ StatusOr<bool> CachedTable::ApplyPart(Storage& storage, const ApplyRecord& recor
                  {*recipe, session(), group_byte(), header.time_millis, header.learning_rate});
   call.hard_pressed = true;
   partition_.Build(call.keys, call.padding_key, *cache_, executor);
+  Gathered gathered(this);
   DAMO_ASSIGN_OR_RETURN(const bool fits, Gather(call, executor));
   if (!fits) return false;
-  const Status status = Load(storage, call, executor);
-  if (!status.ok()) {
-    Abandon();
-    return status;
-  }
+  DAMO_RETURN_IF_ERROR(Load(storage, call, executor));
   SetRecorded(numbers);
+  gathered.Keep();
   Update(call, executor);
-  result->num_updated += call.result.num_updated;
-  result->num_inserted += call.result.num_inserted;
-  result->num_skipped += call.result.num_skipped;
+  logged.num_done += num_rows;
+  logged.result.num_updated += call.result.num_updated;
+  logged.result.num_inserted += call.result.num_inserted;
+  logged.result.num_skipped += call.result.num_skipped;
   if (shared_.write_back != nullptr) shared_.write_back->NoteDirty(call.num_newly_dirty, row_bytes());
   return true;
 }
@@ -494,7 +583,10 @@ Status CachedTable::Replay(Storage& storage, uint64_t lsn, const ApplyRecord& re
                     header.dim, ", expected step ", state().step, " and dim ", dim());
   }
   if (header.num_counted > 0) DAMO_RETURN_IF_ERROR(LoadFilter(storage));
-  return ApplyRecorded(storage, lsn, record, executor).status();
+  LoggedCall call;
+  call.record = record;
+  call.lsn = lsn;
+  return ApplyLogged(storage, call, executor);
 }
 
 Status CachedTable::FinishReplay() const {

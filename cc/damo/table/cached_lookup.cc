@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "damo/base/catch_exceptions.h"
 #include "damo/base/float_environment.h"
 #include "damo/table/cached_table.h"
 #include "damo/table/unique_keys.h"
@@ -216,7 +217,8 @@ Status CachedTable::ReadMissed(const Storage& storage, const LookupCall& call, M
       return TakeStoredRow(call, missed, begin + static_cast<int64_t>(i), stored);
     });
   };
-  Status status = ParallelForStatus(executor, missed.unique.size(), kMinReadsPerBlock, read);
+  Status status = CatchExceptions(
+      [&] { return ParallelForStatus(executor, missed.unique.size(), kMinReadsPerBlock, read); });
   if (!missed.slots.empty()) PublishSlots(call, missed, status.ok());
   return status;
 }
@@ -260,14 +262,21 @@ void CachedTable::AllocateSlots(const LookupCall& call, Missed& missed) const {
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   if (recipe().get() != &call.moment.recipe) return;
   missed.read = cache_->BeginRead();
-  for (const uint64_t key : missed.unique.keys()) {
-    const uint64_t hash = HashKey(key);
-    RowShard& shard = cache_->ShardFor(hash);
-    const bool there = shard.Find(key, TagOf(hash)) != RowShard::kNoSlot;
-    const uint32_t slot = there ? RowShard::kNoSlot : shard.AllocateToRead(key, cache_->active_flush());
-    missed.slots.push_back(slot);
-    missed.rows.push_back(slot == RowShard::kNoSlot ? nullptr : shard.row(slot));
-  }
+  const auto allocate = [&]() -> Status {
+    for (const uint64_t key : missed.unique.keys()) {
+      const uint64_t hash = HashKey(key);
+      RowShard& shard = cache_->ShardFor(hash);
+      const bool there = shard.Find(key, TagOf(hash)) != RowShard::kNoSlot;
+      const uint32_t slot = there ? RowShard::kNoSlot : shard.AllocateToRead(key, cache_->active_flush());
+      missed.slots.push_back(slot);
+      missed.rows.push_back(slot == RowShard::kNoSlot ? nullptr : shard.row(slot));
+    }
+    return Status();
+  };
+  // Where the system has no memory for the cache, rows are not kept.
+  CatchExceptions(allocate).IgnoreError();
+  missed.slots.resize(missed.unique.size(), RowShard::kNoSlot);
+  missed.rows.resize(missed.unique.size(), nullptr);
   // Rows may have come into the storage since they were missed, and been evicted by what has just made room.
   missed.absent = missed.absent && cache_->holds_all_rows();
 }

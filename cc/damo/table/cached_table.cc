@@ -84,7 +84,7 @@ TableMemory CachedTable::memory() const {
 StatusOr<bool> CachedTable::TryChangeRecipe(std::shared_ptr<const GroupRecipe> recipe, const Storage& storage,
                                             const std::function<Status()>& save) {
   const std::lock_guard<std::mutex> apply_lock(apply_mutex_);
-  if (state().step != flushed_step_) return false;
+  if (state().step != flushed_step_ || unfinished_ != nullptr) return false;
   // A filter goes on with what it has counted, which is in the storage as well: its size is fixed.
   std::shared_ptr<GroupFilter> filter = recipe->config.min_count > 0 ? filter_ : nullptr;
   if (filter == nullptr) {
@@ -116,7 +116,8 @@ void CachedTable::ForgetAll() {
   cache_->EndHoldingAllRows();
   cache_->DropAllRows();
   open_record_.reset();
-  broken_ = Status();
+  SetUnfinished(nullptr);
+  stalled_ = false;
   flushed_step_ = state().step;
 }
 
@@ -207,8 +208,7 @@ WriteBackSource::Snapshot CachedTable::BeginFlush(uint8_t flush_number) {
   snapshot.dirty_rows.reserve(num_rows);  // from here on nothing fails
   cache_->BeginFlush(flush_number);
   for (int i = 0; i < cache_->num_shards(); ++i) {
-    const std::vector<RowShard::DirtyRow> rows = cache_->shard(i).TakeDirtyRows();
-    snapshot.dirty_rows.insert(snapshot.dirty_rows.end(), rows.begin(), rows.end());
+    cache_->shard(i).TakeDirtyRows(&snapshot.dirty_rows);
   }
   return snapshot;
 }

@@ -26,7 +26,8 @@
 
 namespace damo {
 
-// An apply call goes through these steps; "log" is where it becomes a fact, and nothing after it can fail:
+// An apply call goes through these steps; "log" is where it becomes a fact, and nothing after it can fail
+// (but see ApplyInParts()):
 //
 //   gather   keys are deduplicated, gradients summed, slots found      (under the cache's exclusive lock)
 //   load     missing rows are read from the storage                    (under no lock of the cache)
@@ -61,7 +62,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   std::mutex& apply_mutex() override { return apply_mutex_; }
 
   // Brings one record of an earlier process, or its part that is not there yet, into the cache. Records come
-  // in order, before any other call.
+  // in order, before any other call. After a failure the table is of no more use.
   Status Replay(Storage& storage, uint64_t lsn, const ApplyRecord& record, Executor& executor);
   // After the last record: DataLoss if a row lacks an update that no record held.
   Status FinishReplay() const;
@@ -75,6 +76,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
                                          const GradientRows& gradients, const ApplyOptions& options,
                                          Executor& executor) override;
+  Status FinishCallOf(Storage& storage, Span<const uint64_t> keys) const override;
   StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const override;
   StatusOr<int64_t> CountLiveRows(const Storage& storage, int64_t now_millis) const override;
   void Forget(const std::optional<std::vector<uint64_t>>& keys) override;
@@ -84,6 +86,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   int source_group() const override { return group(); }
   size_t row_bytes() const override { return cache_->geometry().stride; }
   int64_t num_dirty_rows() const override { return cache_->Stats().num_dirty; }
+  Status FinishCall(Storage& storage) override;
   Snapshot BeginFlush(uint8_t flush_number) override;
   Status CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
                   const std::function<Status(uint64_t key, std::string_view row)>& visit) override;
@@ -115,9 +118,10 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
 
   // ---- apply ----
   struct ApplyCall;
+  struct LoggedCall;
   struct RowToLoad;
-  // Requires apply_mutex_.
-  Status CheckMayApply() const { return broken_.ok() ? session().CheckStillWriting() : broken_; }
+  class Gathered;
+  StatusOr<std::unique_lock<std::mutex>> LockToApply(Storage& storage);
   uint8_t group_byte() const { return static_cast<uint8_t>(group()); }
   StatusOr<bool> TryApply(Storage& storage, ApplyCall& call, Executor& executor);
   StatusOr<bool> Gather(ApplyCall& call, Executor& executor);
@@ -137,12 +141,13 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
                         std::string& rows) const;
   std::string AdmitRecorded(const std::vector<CountedKey>& keys, std::string* rows, ApplyRecordHeader& header,
                             ApplyResult* result) const;
-  StatusOr<ApplyResult> ApplyRecorded(Storage& storage, uint64_t lsn, const ApplyRecord& record,
-                                      Executor& executor);
+  void SetUnfinished(std::shared_ptr<LoggedCall> call);
+  Status GoOn(Storage& storage, Executor& executor);
+  Status FinishUnfinished(Storage& storage);
+  Status ApplyLogged(Storage& storage, LoggedCall& call, Executor& executor);
   Status CountRecorded(const ApplyRecord& record);
-  Status ApplyParts(Storage& storage, const ApplyRecord& record, Executor& executor, ApplyResult* result);
-  StatusOr<bool> ApplyPart(Storage& storage, const ApplyRecord& record, uint64_t begin, uint64_t end,
-                           Executor& executor, ApplyResult* result);
+  Status ApplyParts(Storage& storage, LoggedCall& call, Executor& executor);
+  StatusOr<bool> ApplyPart(Storage& storage, LoggedCall& logged, uint64_t num_rows, Executor& executor);
   void SetRecorded(Span<const uint64_t> numbers);
   Status AwaitDurable(uint64_t lsn);
 
@@ -160,9 +165,13 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
     int64_t time_millis;
   };
   std::optional<OpenRecord> open_record_;
-  Status broken_;                   // why nothing can be applied any more
+  // Its call, null: none; one that failed half-way stays until it is finished. Also guarded by
+  // unfinished_mutex_, for readers.
+  std::shared_ptr<LoggedCall> unfinished_;
   std::set<uint64_t> replay_gaps_;  // keys whose rows lack an update, unless a later record begins them anew
 
+  mutable std::mutex unfinished_mutex_;
+  std::atomic<bool> stalled_{false};   // unfinished_ has failed half-way
   std::atomic<int64_t> flushed_step_;  // the global step as of the last flush
 };
 

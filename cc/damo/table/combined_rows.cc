@@ -116,6 +116,7 @@ Status EmbeddingTable::LookupCombined(Span<const uint64_t> keys, const Bags& bag
   const CallTimes::Call call(lookup_times_);
   const Status checked = CheckBagSizes(keys, bags, combined.size(), "combined");
   if (!checked.ok()) return checked.WithContext(Context("lookup in"));
+  DAMO_RETURN_IF_ERROR(PrepareToRead(keys, "lookup in"));
   const auto combine = [&](int64_t begin, int64_t end) -> Status {
     BagSums sums(keys, bags, options.padding_key, begin, combined);
     DAMO_RETURN_IF_ERROR(VisitRows(keys, bags.splits[begin], bags.splits[end], options,
@@ -159,6 +160,7 @@ Status EmbeddingTable::ComputeWeightsGradient(Span<const uint64_t> keys, const B
                               " keys. Received: ", weights_gradient.size());
   }
   if (!checked.ok()) return checked.WithContext(Context("compute the gradient of weights in"));
+  DAMO_RETURN_IF_ERROR(PrepareToRead(keys, "compute the gradient of weights in"));
   const auto compute = [&](int64_t begin, int64_t end) -> Status {
     int64_t b = begin;
     const auto multiply = [&](int64_t position, const float* row) {

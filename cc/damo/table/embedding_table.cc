@@ -134,7 +134,17 @@ StatusOr<double> EmbeddingTable::NextLearningRate(const GroupRecipe& recipe,
 Status EmbeddingTable::Lookup(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
                               Span<float> weights) const {
   const CallTimes::Call call(lookup_times_);
+  DAMO_RETURN_IF_ERROR(PrepareToRead(keys, "lookup in"));
   return LookupRows(keys, options, executor, weights);
+}
+
+Status EmbeddingTable::PrepareToRead(Span<const uint64_t> keys, const char* action) const {
+  const auto prepare = [&]() -> Status {
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+    return FinishCallOf(*storage, keys);
+  };
+  const Status status = prepare();
+  return status.ok() ? status : status.WithContext(Context(action));
 }
 
 Status EmbeddingTable::LookupRows(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
@@ -152,6 +162,7 @@ Status EmbeddingTable::Prefetch(Span<const uint64_t> keys, std::optional<uint64_
                                 Executor& executor) const {
   const auto prefetch = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+    DAMO_RETURN_IF_ERROR(FinishCallOf(*storage, keys));
     return DoPrefetch(*storage, keys, padding_key, executor);
   };
   const Status status = prefetch();
@@ -179,16 +190,21 @@ StatusOr<ApplyResult> EmbeddingTable::ApplyRows(Span<const uint64_t> keys, const
   };
   StatusOr<ApplyResult> result = apply();
   if (!result.ok()) return result.status().WithContext(Context("apply gradients to"));
-  updated_rows_ += result->num_updated;
-  inserted_rows_ += result->num_inserted;
-  skipped_rows_ += result->num_skipped;
-  blocked_keys_ += result->num_blocked;
+  CountResult(*result);
   return result;
+}
+
+void EmbeddingTable::CountResult(const ApplyResult& result) {
+  updated_rows_ += result.num_updated;
+  inserted_rows_ += result.num_inserted;
+  skipped_rows_ += result.num_skipped;
+  blocked_keys_ += result.num_blocked;
 }
 
 StatusOr<std::optional<Row>> EmbeddingTable::GetRow(uint64_t key) const {
   const auto get = [&]() -> StatusOr<std::optional<Row>> {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+    DAMO_RETURN_IF_ERROR(FinishCallOf(*storage, Span<const uint64_t>(&key, 1)));
     const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     DAMO_ASSIGN_OR_RETURN(const std::optional<std::string> row, DoGetRow(*storage, key));
     if (!row) return std::optional<Row>();

@@ -135,7 +135,16 @@ class EmbeddingTable {
   // its occurrences so far, those of this call included, are as many; else its gradient is dropped. All rows
   // and the global step become visible and durable at once, or on failure none. The global step grows by 1
   // even if no row changed. Gradients are laid out as in Lookup(). InvalidArgument if CheckLearningRate()
-  // refuses options.learning_rate, FailedPrecondition if the schedule's is such a one.
+  // refuses options.learning_rate, FailedPrecondition if the schedule's is such a one. InvalidArgument if
+  // CheckNumKeys() refuses the keys.
+  //
+  // There are two failures after which the call stands and must not be repeated; their messages say so:
+  // "the call is in the redo log": it has more rows than fit into memory, and the storage failed when some of
+  //   them had been updated. The next apply call, the next flush, or a read of a key whose row the call has
+  //   not come to yet, finishes it first, and fails if that still cannot be done; reads of other keys are as
+  //   ever. It counts in step() and Size() when it is finished. Should the process end before, opening the
+  //   store finishes it.
+  // "the call is applied": with durability "sync", it may not survive loss of power.
   StatusOr<ApplyResult> ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                        const ApplyOptions& options, Executor& executor);
 
@@ -233,6 +242,9 @@ class EmbeddingTable {
   virtual StatusOr<ApplyResult> DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
                                                  const GradientRows& gradients, const ApplyOptions& options,
                                                  Executor& executor) = 0;
+  // Finishes an apply call that failed half-way, if it has yet to come to the row of one of `keys`. May wait
+  // for other calls: not for parallel blocks.
+  virtual Status FinishCallOf(Storage& /*storage*/, Span<const uint64_t> /*keys*/) const { return Status(); }
   // The stored form of the row of `key`, expired or not; nullopt if it has none.
   virtual StatusOr<std::optional<std::string>> DoGetRow(const Storage& storage, uint64_t key) const = 0;
   // Rows that are not expired at `now_millis`, which some may be.
@@ -270,14 +282,20 @@ class EmbeddingTable {
   }
   void SetRecipe(std::shared_ptr<const GroupRecipe> recipe);
   AtomicCounters& atomic_counters() const { return counters_; }
+  // Counts what an apply call has done, if it was not the one that returned it.
+  void CountResult(const ApplyResult& result);
 
  private:
   // "lookup in group 3 of store '/x'", before messages.
   std::string Context(const char* action) const;
   Status CheckSizes(Span<const uint64_t> keys, size_t num_floats, const char* name) const;
+  Status CheckGradients(Span<const uint64_t> keys, size_t num_floats) const;
   Status CheckBagSizes(Span<const uint64_t> keys, const Bags& bags, size_t num_floats,
                        const char* name) const;
-  // Lookup(), not timed: one call of several pieces is one call.
+  // Before the rows of `keys` are read: sees to it that no apply call is half done there. `action` is for the
+  // message.
+  Status PrepareToRead(Span<const uint64_t> keys, const char* action) const;
+  // Lookup() after PrepareToRead(), not timed: one call of several pieces is one call.
   Status LookupRows(Span<const uint64_t> keys, const LookupOptions& options, Executor& executor,
                     Span<float> weights) const;
   StatusOr<ApplyResult> ApplyRows(Span<const uint64_t> keys, const Status& checked,

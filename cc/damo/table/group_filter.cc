@@ -35,6 +35,8 @@ StatusOr<double> StoredFilterFill(const Storage& storage, int group, const Filte
 
 GroupFilter::GroupFilter(int group, const FilterOptions& options, std::shared_ptr<CacheMemory> memory)
     : group_(group), memory_(std::move(memory)), counts_(options), is_changed_(counts_.num_pages()) {
+  changed_.reserve(counts_.num_pages());
+  written_.reserve(counts_.num_pages());
   // All of it at once, though it comes page by page: what rows have taken is not easily had back.
   if (memory_ != nullptr) memory_->Reserve(CountingFilter::FullBytes(options));
 }
@@ -67,6 +69,10 @@ Status GroupFilter::LoadPage(int64_t page, const Storage& storage) {
   return Status();
 }
 
+void GroupFilter::Reserve(Span<const CountedKey> keys) {
+  for (const CountedKey& counted : keys) counts_.Reserve(counted.key);
+}
+
 void GroupFilter::Add(Span<const CountedKey> keys) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const CountedKey& counted : keys) {
@@ -86,7 +92,7 @@ void GroupFilter::NoteFigures() {
 
 Status GroupFilter::PutChangedPages(ManifestWriter& writer) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  written_ = std::move(changed_);
+  written_.swap(changed_);
   changed_.clear();
   for (const int64_t page : written_) is_changed_[page] = false;
   for (const int64_t page : written_) {
@@ -97,11 +103,12 @@ Status GroupFilter::PutChangedPages(ManifestWriter& writer) {
 
 void GroupFilter::EndWrite(bool in_storage) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (const int64_t page : std::exchange(written_, {})) {
+  for (const int64_t page : written_) {
     if (in_storage || is_changed_[page]) continue;
     is_changed_[page] = true;
     changed_.push_back(page);
   }
+  written_.clear();
 }
 
 }  // namespace damo

@@ -48,6 +48,8 @@ class GroupFilter {
   Status LoadPagesOf(Span<const uint64_t> keys, const Storage& storage);
 
   int64_t Count(uint64_t key) const { return counts_.Count(key); }
+  // Sees to it that Add() of these keys allocates nothing.
+  void Reserve(Span<const CountedKey> keys);
   void Add(Span<const CountedKey> keys);
 
   // Writes the pages that have changed since the last call.
@@ -71,8 +73,8 @@ class GroupFilter {
 
   std::mutex mutex_;  // guards what follows
   std::vector<bool> is_changed_;
-  std::vector<int64_t> changed_;  // pages
-  std::vector<int64_t> written_;  // pages that are on their way to the storage
+  std::vector<int64_t> changed_;  // pages; has room for all
+  std::vector<int64_t> written_;  // pages that are on their way to the storage; has room for all
 };
 
 }  // namespace damo

@@ -67,6 +67,7 @@ void ShardUpdate::Reset(size_t num_occurrences, size_t dim) {
   result_ = Result();
   const size_t part_bytes = ApplyRowBytes(dim);
   if (num_occurrences > part_capacity_ || part_bytes != part_bytes_) {
+    part_capacity_ = 0;  // until there is memory for all three
     // Not cleared: what is not used is not touched.
     parts_.reset(new char[num_occurrences * part_bytes]);
     slots_.reset(new uint32_t[num_occurrences]);
@@ -107,6 +108,8 @@ bool ShardUpdate::Gather(RowShard& shard, uint8_t active_flush,
     }
   }
   GiveUpNonFinite(shard, dim);
+  shard.ReserveDirty(num_rows_);
+  before_.resize((context.recipe.layout.row_bytes() - kRowHeaderBytes) / sizeof(float));
   return true;
 }
 
@@ -222,7 +225,6 @@ void ShardUpdate::SetRecorded(RowShard& shard, Span<const uint64_t> numbers_by_p
 void ShardUpdate::Apply(RowShard& shard, const Context& context) {
   const size_t row_bytes = context.recipe.layout.row_bytes();
   const int64_t num_dirty_before = shard.num_dirty();
-  before_.resize((row_bytes - kRowHeaderBytes) / sizeof(float));
   for (uint32_t i = 0; i < num_rows_; ++i) {
     if (i + kUpdateAhead < num_rows_)
       PrefetchRange</*write=*/true>(shard.row(slots_[i + kUpdateAhead]), row_bytes);

@@ -84,7 +84,7 @@ class ShardUpdate {
   void SetRecorded(RowShard& shard, Span<const uint64_t> numbers_by_position, std::vector<uint64_t>* gaps,
                    std::vector<uint64_t>* born);
 
-  // Takes the optimizer's step on every row. In a ScopedFloatEnvironment, as Gather().
+  // Takes the optimizer's step on every row. In a ScopedFloatEnvironment, as Gather(). Allocates nothing.
   void Apply(RowShard& shard, const Context& context);
   // Takes everything back: marks, and slots of rows that had to be loaded.
   void Abandon(RowShard& shard);

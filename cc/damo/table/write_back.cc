@@ -95,12 +95,39 @@ void WriteBack::Serve() {
 
 Status WriteBack::Flush(Storage& storage) {
   const std::unique_lock<std::mutex> lock = LockFlush();
+  Status finished = FinishCalls(storage);
+  DAMO_RETURN_IF_ERROR(FlushLocked(storage, nullptr));
+  return finished;
+}
+
+Status WriteBack::FlushRows(Storage& storage) {
+  const std::unique_lock<std::mutex> lock = LockFlush();
   return FlushLocked(storage, nullptr);
+}
+
+Status WriteBack::FinishCall(Storage& storage, const WriteBackSource* source) {
+  const std::unique_lock<std::mutex> lock = LockFlush();
+  for (WriteBackSource* const own : sources_) {
+    if (own == source) return own->FinishCall(storage);
+  }
+  return Status();
+}
+
+// Of all tables, whatever becomes of one. Returns the first failure.
+Status WriteBack::FinishCalls(Storage& storage) {
+  Status first_failure;
+  for (WriteBackSource* const source : sources_) {
+    Status status = source->FinishCall(storage);
+    if (first_failure.ok()) first_failure = std::move(status);
+  }
+  return first_failure;
 }
 
 Status WriteBack::FlushAndHold(Storage& storage, const std::function<Status()>& then) {
   const std::unique_lock<std::mutex> lock = LockFlush();
+  DAMO_RETURN_IF_ERROR(FinishCalls(storage));
   DAMO_RETURN_IF_ERROR(FlushLocked(storage, nullptr));
+  // Calls that begin meanwhile cannot fail half-way: that takes the flush mutex.
   const std::vector<std::unique_lock<std::mutex>> apply_locks = LockApplies();
   DAMO_RETURN_IF_ERROR(FlushLocked(storage, [](const WriteBackSource& /*source*/) { return true; }));
   return then();

@@ -43,6 +43,9 @@ class WriteBackSource {
 
   virtual ~WriteBackSource() = default;
   virtual int source_group() const = 0;
+  // Finishes an apply call that is in the log and failed half-way, if there is one. Requires the flush mutex,
+  // and takes apply_mutex(). On failure it can be tried again.
+  virtual Status FinishCall(Storage& storage) = 0;
   virtual size_t row_bytes() const = 0;
   virtual int64_t num_dirty_rows() const = 0;
   // Apply calls wait while it is held.
@@ -84,13 +87,20 @@ class WriteBack {
   // Ends it; waits for a flush under way.
   void Stop();
 
-  // Returns when all that was applied before is in the storage and survives power loss. The caller has leave
-  // to use `storage` and holds no apply mutex.
+  // Returns when all that was applied before is in the storage and survives power loss, calls that failed
+  // half-way included: those are finished first. If one cannot be, everything else is flushed all the same.
+  // The caller has leave to use `storage` and holds no apply mutex.
   Status Flush(Storage& storage);
 
-  // Brings everything into the storage, and calls `then` at that moment: until it returns no apply call runs,
-  // no row is newer in memory than in the storage, and the log is empty. Most rows are written before apply
-  // calls have to wait. The caller is as for Flush().
+  // As Flush(), but finishes no call: makes rows clean, so that there is room for others.
+  Status FlushRows(Storage& storage);
+
+  // See WriteBackSource::FinishCall(). The caller is as for Flush().
+  Status FinishCall(Storage& storage, const WriteBackSource* source);
+
+  // Brings everything into the storage, and calls `then` at that moment: until it returns no apply call runs
+  // or is half done, no row is newer in memory than in the storage, and the log is empty. Most rows are
+  // written before apply calls have to wait. The caller is as for Flush().
   Status FlushAndHold(Storage& storage, const std::function<Status()>& then);
 
   // Calls `then` while no flush and no apply call runs. It replaces what the storage has and has every table
@@ -127,6 +137,7 @@ class WriteBack {
   bool Due() const;
   bool Overdue() const;
   void Serve();
+  Status FinishCalls(Storage& storage);
   Status FlushLocked(Storage& storage, const IsHeld& is_held);
   Status BeginAndWrite(Storage& storage, const IsHeld& is_held, std::vector<Part>& parts);
   Status WriteRows(Part& part, SortedBatch& batch);
