@@ -131,7 +131,8 @@ StatusOr<ApplyResult> EmbeddingTable::ApplyCombinedGradients(Span<const uint64_t
                                                              Span<const float> gradients,
                                                              const ApplyOptions& options,
                                                              Executor& executor) {
-  Status checked = CheckBagSizes(keys, bags, gradients.size(), "gradients");
+  Status checked = CheckNumKeys(keys.size());
+  if (checked.ok()) checked = CheckBagSizes(keys, bags, gradients.size(), "gradients");
   std::unique_ptr<GradientRows::Source[]> sources;
   if (checked.ok()) {
     sources = std::make_unique<GradientRows::Source[]>(keys.size());

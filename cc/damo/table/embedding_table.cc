@@ -26,6 +26,13 @@ Status CheckLearningRate(double learning_rate) {
                          learning_rate);
 }
 
+Status CheckNumKeys(uint64_t num_keys) {
+  constexpr uint64_t kLimit = uint64_t{1} << 32;
+  if (num_keys < kLimit) return Status();
+  return InvalidArgument("`keys` of one call must be fewer than 2^32 = ", kLimit, ". Received: ", num_keys,
+                         " keys");
+}
+
 EmbeddingTable::EmbeddingTable(std::shared_ptr<StoreSession> session,
                                std::shared_ptr<const GroupRecipe> recipe, const GroupState& state)
     : session_(std::move(session)),
@@ -70,6 +77,11 @@ Status EmbeddingTable::CheckSizes(Span<const uint64_t> keys, size_t num_floats, 
   if (num_floats == keys.size() * dim_) return Status();
   return InvalidArgument("`", name, "` must hold keys.size() * dim = ", keys.size(), " * ", dim_, " = ",
                          keys.size() * dim_, " floats. Received: ", num_floats);
+}
+
+Status EmbeddingTable::CheckGradients(Span<const uint64_t> keys, size_t num_floats) const {
+  DAMO_RETURN_IF_ERROR(CheckNumKeys(keys.size()));
+  return CheckSizes(keys, num_floats, "gradients");
 }
 
 StatusOr<std::optional<std::string>> EmbeddingTable::ReadStoredRow(const Storage& storage,
@@ -171,8 +183,8 @@ Status EmbeddingTable::Prefetch(Span<const uint64_t> keys, std::optional<uint64_
 
 StatusOr<ApplyResult> EmbeddingTable::ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                                      const ApplyOptions& options, Executor& executor) {
-  return ApplyRows(keys, CheckSizes(keys, gradients.size(), "gradients"), gradients, /*sources=*/nullptr,
-                   options, executor);
+  return ApplyRows(keys, CheckGradients(keys, gradients.size()), gradients, /*sources=*/nullptr, options,
+                   executor);
 }
 
 // `checked` is what became of checking the arguments, of which a closed store is told first.

@@ -50,6 +50,10 @@ struct ApplyOptions {
 // InvalidArgument unless a step can be taken with this learning rate: >= 0, and finite in float32.
 Status CheckLearningRate(double learning_rate);
 
+// InvalidArgument unless one apply call can have so many keys: fewer than 2^32, for positions are counted in
+// 32 bits.
+Status CheckNumKeys(uint64_t num_keys);
+
 // What one apply call did to its distinct keys.
 struct ApplyResult {
   int64_t num_updated = 0;   // rows that took a step, new ones included

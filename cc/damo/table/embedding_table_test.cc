@@ -413,6 +413,32 @@ TEST_P(EmbeddingTableTest, ClosedSessionRefusesEveryCall) {
   EXPECT_EQ(table->Size().status().code(), StatusCode::kFailedPrecondition);
 }
 
+TEST(CheckNumKeysTest, PositionsMustFitInto32Bits) {
+  EXPECT_TRUE(CheckNumKeys(0).ok());
+  EXPECT_TRUE(CheckNumKeys((uint64_t{1} << 32) - 1).ok());
+  EXPECT_TRUE(
+      FailsWith(CheckNumKeys(uint64_t{1} << 32), StatusCode::kInvalidArgument,
+                "`keys` of one call must be fewer than 2^32 = 4294967296. Received: 4294967296 keys"));
+}
+
+TEST_P(EmbeddingTableTest, CallOfTooManyKeysIsRefusedBeforeAnyIsLookedAt) {
+  const auto table = NewTable(Config());
+  const size_t num_keys = size_t{1} << 32;
+  const Span<const uint64_t> keys(nullptr, num_keys);
+  const Span<const float> gradients(nullptr, num_keys * kDim);
+  constexpr char kRule[] = "must be fewer than 2^32";
+  EXPECT_TRUE(FailsWith(table->ApplyGradients(keys, gradients, {}, *Executor::Inline()).status(),
+                        StatusCode::kInvalidArgument, kRule));
+  const int64_t splits[] = {0, static_cast<int64_t>(num_keys)};
+  const Combiner combiners[] = {Combiner::kSum};
+  const float gradient[kDim] = {};
+  EXPECT_TRUE(FailsWith(
+      table->ApplyCombinedGradients(keys, {splits, combiners, {}}, gradient, {}, *Executor::Inline())
+          .status(),
+      StatusCode::kInvalidArgument, kRule));
+  EXPECT_EQ(table->step(), 0);
+}
+
 // Calls that overlap without a gap must not keep Close() waiting for ever.
 TEST_P(EmbeddingTableTest, ClosingComesToItsEndUnderConstantUse) {
   const auto table = NewTable(Config());

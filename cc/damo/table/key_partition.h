@@ -24,8 +24,8 @@ class KeyPartition {
     uint32_t position;
   };
 
-  // Replaces what was there by `keys`, fewer than 2^32, `padding_key` left out. A counting sort: keys are
-  // counted, then placed.
+  // Replaces what was there by `keys`, fewer than 2^32 (see CheckNumKeys()), `padding_key` left out. A
+  // counting sort: keys are counted, then placed.
   void Build(Span<const uint64_t> keys, std::optional<uint64_t> padding_key, const RowCache& cache,
              Executor& executor);
 
