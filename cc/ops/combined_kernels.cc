@@ -181,11 +181,13 @@ class EmbeddingApplyCombinedGradientsOp final : public OpKernel {
     TF_ASSIGN_OR_RETURN(options.learning_rate, LearningRateInput(ctx, 6 + input.num_weights));
     options.padding_key = padding_key_;
     options.gradient_scale = 1.0f / loss_scale;
+    Tensor* token = nullptr;
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &token));  // before rows change
     DeviceExecutor executor(ctx);
     const StatusOr<ApplyResult> result =
         table.ApplyCombinedGradients(input.keys, input.bags, gradients, options, executor);
-    if (!result.ok()) return ToAbslStatus(result.status());
-    return SetToken(ctx, loss_scale, *result);
+    if (result.ok()) SetToken(loss_scale, *result, token);
+    return ToAbslStatus(result.status());
   }
 
   std::optional<uint64_t> padding_key_;

@@ -92,13 +92,11 @@ inline absl::StatusOr<float> LossScaleInput(tensorflow::OpKernelContext* ctx, in
       StrCat("`loss_scale` must be finite and its reciprocal, too. Received: ", loss_scale));
 }
 
-// Output 0 of an apply op: NaN if a scaled gradient overflowed, so that a loss-scaling optimizer sees it.
-inline absl::Status SetToken(tensorflow::OpKernelContext* ctx, float loss_scale, const ApplyResult& result) {
-  tensorflow::Tensor* token = nullptr;
-  TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &token));
+// Sets output 0 of an apply op, which was allocated before rows changed: NaN if a scaled gradient overflowed,
+// so that a loss-scaling optimizer sees it.
+inline void SetToken(float loss_scale, const ApplyResult& result, tensorflow::Tensor* token) {
   const bool overflowed = loss_scale != 1.0f && result.num_skipped > 0;
   token->scalar<float>()() = overflowed ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
-  return absl::OkStatus();
 }
 
 }  // namespace damo::ops

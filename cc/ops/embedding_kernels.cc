@@ -103,12 +103,13 @@ class EmbeddingApplyGradientsOp final : public OpKernel {
     options.padding_key = padding_key_;
     options.gradient_scale = 1.0f / *loss_scale;
     options.learning_rate = *learning_rate;
+    Tensor* token = nullptr;
+    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &token));  // before rows change
     DeviceExecutor executor(ctx);
     const StatusOr<ApplyResult> result =
         table.ApplyGradients(KeySpan<Key>(keys), FloatSpan(gradients), options, executor);
-    if (!result.ok()) return ToAbslStatus(result.status());
-
-    return SetToken(ctx, *loss_scale, *result);
+    if (result.ok()) SetToken(*loss_scale, *result, token);
+    return ToAbslStatus(result.status());
   }
 
   std::optional<uint64_t> padding_key_;
