@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -280,6 +281,15 @@ inline bool SameRow(const std::optional<Row>& a, const std::optional<Row>& b) {
   if (!a || !b) return a.has_value() == b.has_value();
   return a->header.update_num == b->header.update_num && a->header.update_time == b->header.update_time &&
          SameBits(a->weights, b->weights) && SameBits(a->slots, b->slots);
+}
+
+// Files of a store's redo log that hold records, or may.
+inline std::vector<std::string> RedoSegments(const std::string& store) {
+  std::vector<std::string> segments;
+  for (const auto& entry : std::filesystem::directory_iterator(store + "/redo")) {
+    if (entry.path().extension() == ".redo") segments.push_back(entry.path());
+  }
+  return segments;
 }
 
 // That two tables have the same step, size, and rows for `keys`, in every bit.
