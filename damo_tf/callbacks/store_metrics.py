@@ -34,7 +34,7 @@ class StoreMetrics(keras.callbacks.Callback):
     """Writes figures about the stores that a model's `damo_tf.Embedding` layers use.
 
     At the end of each epoch they are in the logs of Keras, so in `History`, `CSVLogger` and the progress bar,
-    and in TensorBoard's; with an integer `update_freq` TensorBoard has them more often. Put this callback
+    and in TensorBoard's; with an integer `update_freq` TensorBoard has points in between. Put this callback
     before those that are to read them. Of each group of rows, as `rows/GROUP/NAME`:
 
     | name | figure |
@@ -50,10 +50,11 @@ class StoreMetrics(keras.callbacks.Callback):
     | `apply_ms` | milliseconds of a step's update, on average; absent if there was none |
 
     and of each store, as `rows/NAME`: `disk_bytes`, all its files, and `redo_bytes`, its redo log. What is
-    counted or averaged is so since it was written last, over training only: validation within `fit` is left
-    out. For a model on several stores the name of the store's directory follows `rows/`, the whole path where
-    two have one name. Of a model that is built by its first batch, that batch is not counted. The axis is the
-    number of batches that the model's optimizer has trained.
+    counted or averaged is so over the epoch in Keras's logs, and since the last point on TensorBoard, over
+    training only: validation within `fit` is left out. For a model on several stores the name of the
+    store's directory follows `rows/`, the whole path where two have one name. Of a model that is built by its
+    first batch, that batch is not counted. The axis is the number of batches that the model's optimizer has
+    trained.
 
     TensorBoard also gets, at the end of each epoch, histograms `rows/GROUP/norm`, the Euclidean norms of
     rows, and `rows/GROUP/updates`, how often rows were updated, of the first `histogram_rows` rows in the
@@ -92,8 +93,9 @@ class StoreMetrics(keras.callbacks.Callback):
         self._writer: Any = None
         self._groups: dict[tuple[str, int], Store] = {}  # by the beginning of their figures' names
         self._last: dict[str, float] = {}  # counters when they were last looked at
-        self._growth: dict[str, float] = defaultdict(float)  # of counters since figures were last written
-        self._written_at = 0  # the step
+        self._epoch_growth: dict[str, float] = defaultdict(float)  # of counters
+        self._point_growth: dict[str, float] = defaultdict(float)  # since TensorBoard's last point
+        self._written_at = 0  # the step of that
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keras calls it."""
@@ -106,7 +108,9 @@ class StoreMetrics(keras.callbacks.Callback):
         if not self._groups:  # the first batch has built the model
             self._find_groups()
         if self._update_freq is not None and self._step() - self._written_at >= self._update_freq:
-            self._write(self._figures())
+            stats = self._stats()
+            self._note_growth(stats)
+            self._write_point(stats)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keras calls it."""
@@ -120,8 +124,12 @@ class StoreMetrics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keras calls it; adds the figures to `logs`."""
-        figures = self._figures()
-        self._write(figures)
+        stats = self._stats()
+        self._note_growth(stats)
+        if self._update_freq is None or self._step() > self._written_at:
+            self._write_point(stats)
+        figures = self._figures(stats, self._epoch_growth)
+        self._epoch_growth.clear()
         if logs is not None:
             logs.update(figures)
         if self._histogram_rows > 0:
@@ -143,7 +151,8 @@ class StoreMetrics(keras.callbacks.Callback):
             names = _names_of(stores_of(self.model))
             for layer in embeddings_of(self.model):
                 self._groups[names[layer.store.directory], layer.group] = layer.store
-        self._growth.clear()
+        self._epoch_growth.clear()
+        self._point_growth.clear()
         self._last = self._counters(self._stats())
 
     def _stats(self) -> dict[str, dict[str, Any]]:
@@ -158,29 +167,31 @@ class StoreMetrics(keras.callbacks.Callback):
     def _note_growth(self, stats: dict[str, dict[str, Any]]) -> None:
         now = self._counters(stats)
         for name, value in now.items():
-            self._growth[name] += value - self._last[name]
+            self._epoch_growth[name] += value - self._last[name]
+            self._point_growth[name] += value - self._last[name]
         self._last = now
 
-    def _figures(self) -> dict[str, float]:
-        """All figures, by name. Begins to count anew."""
-        stats = self._stats()
-        self._note_growth(stats)
+    def _figures(
+        self, stats: dict[str, dict[str, Any]], counters_growth: dict[str, float]
+    ) -> dict[str, float]:
+        """All figures, by name."""
         figures: dict[str, float] = {}
         for name, values in stats.items():
             figures |= {f"{name}{figure}": values[figure] for figure in ("disk_bytes", "redo_bytes")}
         for name, group in self._groups:
             prefix = f"{name}{group}/"
-            growth = {counter: self._growth[prefix + counter] for counter in _COUNTERS}
+            growth = {counter: counters_growth[prefix + counter] for counter in _COUNTERS}
             figures |= _group_figures(prefix, stats[name]["groups"][group], growth)
-        self._growth.clear()
-        self._written_at = self._step()
         return figures
 
-    def _write(self, figures: dict[str, float]) -> None:
+    def _write_point(self, stats: dict[str, dict[str, Any]]) -> None:
+        """Writes a point of each curve on TensorBoard."""
         step = self._step()
         with self._writer.as_default():
-            for name, value in figures.items():
+            for name, value in self._figures(stats, self._point_growth).items():
                 write_scalar(name, value, step)
+        self._point_growth.clear()
+        self._written_at = step
 
     def _write_histograms(self) -> None:
         for (name, group), store in self._groups.items():

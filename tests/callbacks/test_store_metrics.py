@@ -80,12 +80,21 @@ def test_figures_are_those_of_the_training(store, tmp_path):
 
 def test_figures_are_written_as_often_as_asked(store, tmp_path):
     metrics = StoreMetrics(tmp_path, update_freq=2, histogram_rows=0)
-    history = (
-        make_model(store).fit(batches_of([1], [2], [3], [4], [5]), callbacks=[metrics], verbose=0).history
-    )
-    assert history["rows/0/new"] == [1]  # since the fourth batch
+    data = batches_of([1], [2], [3], [4], [5])
+    history = make_model(store).fit(data, callbacks=[metrics], verbose=0).history
+    assert history["rows/0/new"] == [5]
     new = events(tmp_path)["rows/0/new"]
     assert {step: float(value) for step, value in new.items()} == {2: 2, 4: 2, 5: 1}
+
+
+def test_epoch_that_ends_with_a_point_gets_no_second_one(store, tmp_path):
+    metrics = StoreMetrics(tmp_path, update_freq=2, histogram_rows=0)
+    data = batches_of([1], [2], [3], [4])
+    history = make_model(store).fit(data, epochs=2, callbacks=[metrics], verbose=0).history
+    assert history["rows/0/new"] == [4, 0]
+    new = events(tmp_path)["rows/0/new"]
+    assert {step: float(value) for step, value in new.items()} == {2: 2, 4: 2, 6: 0, 8: 0}
+    assert history["rows/0/hit_rate"][1] == 1
 
 
 def test_validation_is_left_out(store, tmp_path):
