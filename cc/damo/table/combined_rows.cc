@@ -161,7 +161,7 @@ Status EmbeddingTable::ComputeWeightsGradient(Span<const uint64_t> keys, const B
                               " keys. Received: ", weights_gradient.size());
   }
   if (!checked.ok()) return checked.WithContext(Context("compute the gradient of weights in"));
-  DAMO_RETURN_IF_ERROR(PrepareToRead(keys, "compute the gradient of weights in"));
+  DAMO_RETURN_IF_ERROR(PrepareToRead(keys, "lookup in"));
   const auto compute = [&](int64_t begin, int64_t end) -> Status {
     int64_t b = begin;
     const auto multiply = [&](int64_t position, const float* row) {
