@@ -4,6 +4,7 @@
 Keras and damo_tf are imported where they are used: tests of the `damo` module run without TensorFlow.
 """
 
+import functools
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from forked_programs import ProgramServer
+
     import damo_tf
 
 
@@ -78,3 +81,19 @@ def run_python(tmp_path: Path) -> Callable[..., str]:
         return completed.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def program_server() -> "Iterator[ProgramServer]":
+    """A process that has loaded TensorFlow, for all tests that need it."""
+    from forked_programs import ProgramServer
+
+    server = ProgramServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def run_with_tensorflow(program_server: "ProgramServer", tmp_path: Path) -> Callable[..., str]:
+    """As `run_python`, with TensorFlow and Keras loaded already: seconds less. damo_tf is not."""
+    return functools.partial(program_server.run, folder=tmp_path)

@@ -31,10 +31,12 @@ def in_folder(program: str, folder: Path) -> str:
     return moved
 
 
-def test_first_model_of_the_readme_runs_and_goes_on_when_run_again(tmp_path, run_python: Callable[..., str]):
+def test_first_model_of_the_readme_runs_and_goes_on_when_run_again(
+    tmp_path, run_with_tensorflow: Callable[..., str]
+):
     program = in_folder(examples("README.md")[0], tmp_path)
 
-    first, second = (run_python(program).splitlines()[-1] for _ in range(2))
+    first, second = (run_with_tensorflow(program).splitlines()[-1] for _ in range(2))
 
     pattern = r"90 rows, one of them updated (\d+) times"
     updates = [int(re.fullmatch(pattern, line)[1]) for line in (first, second)]
@@ -45,24 +47,26 @@ def test_example_of_the_damo_module_runs(tmp_path, run_python: Callable[..., str
     run_python(in_folder(examples("docs/damo_module.md")[0], tmp_path))
 
 
-def test_example_of_the_learning_rates_runs(tmp_path, run_python: Callable[..., str]):
-    run_python(in_folder(examples("docs/schedules.md")[0], tmp_path))
+def test_example_of_the_learning_rates_runs(tmp_path, run_with_tensorflow: Callable[..., str]):
+    run_with_tensorflow(in_folder(examples("docs/schedules.md")[0], tmp_path))
 
 
-def test_examples_of_saving_md_run_and_go_on(tmp_path, run_python: Callable[..., str]):
+def test_examples_of_saving_md_run_and_go_on(tmp_path, run_with_tensorflow: Callable[..., str]):
     training, tensorflow = examples("docs/saving.md")
     for _ in range(2):  # again: nothing is left to be trained
-        printed = run_python(in_folder(training + tensorflow, tmp_path))
+        printed = run_with_tensorflow(in_folder(training + tensorflow, tmp_path))
         assert printed.splitlines()[-1] == "500 batches trained"
 
 
-def test_example_of_monitoring_md_runs(tmp_path, run_python: Callable[..., str]):
-    assert run_python(in_folder(examples("docs/monitoring.md")[0], tmp_path)) == "[400.0, 0.0]\n"
+def test_example_of_monitoring_md_runs(tmp_path, run_with_tensorflow: Callable[..., str]):
+    assert run_with_tensorflow(in_folder(examples("docs/monitoring.md")[0], tmp_path)) == "[400.0, 0.0]\n"
 
 
-def test_example_of_the_row_format_reads_rows(tmp_path, run_python: Callable[..., str]):
+def test_example_of_the_row_format_reads_rows(
+    tmp_path, run_with_tensorflow: Callable[..., str], run_python: Callable[..., str]
+):
     training = in_folder(examples("README.md")[0].replace("epochs=5", "epochs=1"), tmp_path)
-    run_python(training)
+    run_with_tensorflow(training)
     reading = in_folder(examples("docs/row_format.md")[0], tmp_path)
 
     assert run_python(reading + "    print(group, update_num, len(floats))\n").count("\n") == 90
@@ -77,24 +81,24 @@ def test_example_of_the_dump_format_reads_a_dump(store, tmp_path, run_python: Ca
     assert run_python(reading + "print(group, rows['key'].tolist())\n") == "7 [0, 1, 2, 3, 4]\n"
 
 
-def test_examples_of_serving_serve_without_damo_tf(tmp_path, run_python: Callable[..., str]):
+def test_examples_of_serving_serve_without_damo_tf(tmp_path, run_with_tensorflow: Callable[..., str]):
     training, inline, serve_inline, dense, serve_dense, *with_damo_tf = (
         in_folder(example, tmp_path) for example in examples("docs/serving.md")
     )
     asked = "print(model.predict(np.array([[3, 99], [4, 100]]), verbose=0))\n"
 
-    printed = numbers_in(run_python("\n".join([training, inline, dense, asked, *with_damo_tf])))
+    printed = numbers_in(run_with_tensorflow("\n".join([training, inline, dense, asked, *with_damo_tf])))
 
     assert len(printed) == 6
     live = printed[:2]
     assert printed[2:] == pytest.approx(2 * live, rel=1e-6)
     for serving in (serve_inline, serve_dense):
-        served = numbers_in(run_python(WITHOUT_DAMO_TF + serving))
+        served = numbers_in(run_with_tensorflow(WITHOUT_DAMO_TF + serving))
         assert served == pytest.approx(live, rel=1e-6)  # a product of matrices may be summed in another order
 
 
-def test_examples_of_moving_in_run_one_after_another(tmp_path, run_python: Callable[..., str]):
-    run_python(in_folder("\n".join(examples("docs/migration.md")), tmp_path))
+def test_examples_of_moving_in_run_one_after_another(tmp_path, run_with_tensorflow: Callable[..., str]):
+    run_with_tensorflow(in_folder("\n".join(examples("docs/migration.md")), tmp_path))
 
 
 def numbers_in(text: str) -> list[float]:
@@ -125,7 +129,9 @@ def test_what_is_masked_in_examples_is_what_varies_and_nothing_else():
         assert masked(line) == [line]
 
 
-def test_examples_of_operations_md_print_what_the_page_says(tmp_path, run_python: Callable[..., str]):
+def test_examples_of_operations_md_print_what_the_page_says(
+    tmp_path, run_with_tensorflow: Callable[..., str]
+):
     blocks = re.findall(
         r"^```(python|console)\n(.*?)^```", (ROOT / "docs/operations.md").read_text("utf-8"), re.M | re.S
     )
@@ -134,7 +140,7 @@ def test_examples_of_operations_md_print_what_the_page_says(tmp_path, run_python
 
     for kind, block in blocks:
         if kind == "python":
-            run_python(block)  # in tmp_path, too
+            run_with_tensorflow(block)  # in tmp_path, too
             continue
         commands = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
         printed = [

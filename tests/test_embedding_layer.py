@@ -787,7 +787,7 @@ def test_sequential_model_may_begin_with_the_layer(store):
     assert store.row(0, 2**62 + 1) is not None and store.row(0, 2**62 + 2) is not None
 
 
-def test_saved_model_loads_in_a_fresh_process(tmp_path, rng, run_python):
+def test_saved_model_loads_in_a_fresh_process(tmp_path, rng, run_with_tensorflow):
     with damo_tf.Store(tmp_path / "store") as store:
         model = trained_model(store, rng)
         model.save(tmp_path / "model.keras")
@@ -799,7 +799,7 @@ def test_saved_model_loads_in_a_fresh_process(tmp_path, rng, run_python):
         model = keras.models.load_model(sys.argv[1])
         print(json.dumps(model.predict(np.array(json.loads(sys.argv[2])), verbose=0).tolist()))
     """
-    printed = run_python(program, tmp_path / "model.keras", json.dumps(ids.tolist()))
+    printed = run_with_tensorflow(program, tmp_path / "model.keras", json.dumps(ids.tolist()))
     np.testing.assert_array_equal(np.float32(json.loads(printed)), expected)
 
 

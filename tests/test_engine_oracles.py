@@ -285,12 +285,12 @@ def test_a_batch_for_many_threads_equals_the_oracle(optimizer, store, rng):
 @pytest.mark.parametrize("durability", ["wal", "checkpoint"])
 def test_batches_larger_than_the_memory_budget_equal_the_oracle(tmp_path, rng, durability):
     budget = 4 << 20
-    oracle = OracleTable(64, optimizer="adam", initializer="random_normal")
+    oracle = OracleTable(128, optimizer="adam", initializer="random_normal")
     with damo_tf.Store(tmp_path / "store", memory_budget=budget, durability=durability) as store:
         embedding = make_embedding(store, oracle)
         for _ in range(3):
-            keys = rng.integers(0, 9000, 12_000).astype(np.uint64)
-            gradients = rng.standard_normal((keys.size, 64), np.float32)
+            keys = rng.integers(0, 4500, 6000).astype(np.uint64)
+            gradients = rng.standard_normal((keys.size, 128), np.float32)
             embedding.prefetch(keys)
             np.testing.assert_array_equal(bits(lookup(embedding, keys)), bits(oracle.lookup(keys)))
             embedding.apply_gradients(keys, gradients.reshape(-1))

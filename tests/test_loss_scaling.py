@@ -307,8 +307,8 @@ store.close()
 """
 
 
-def test_rows_get_the_sum_of_the_gradients_of_replicas(tmp_path, run_python, seed):
-    run_python(TWO_REPLICAS, tmp_path / "store", seed)
+def test_rows_get_the_sum_of_the_gradients_of_replicas(tmp_path, run_with_tensorflow, seed):
+    run_with_tensorflow(TWO_REPLICAS, tmp_path / "store", seed)
     batches = KnownGradients(np.random.default_rng(seed))
     with damo_tf.Store(tmp_path / "store") as store:
         for group in (0, 1, 2):

@@ -543,8 +543,8 @@ print(digest.hexdigest())
 """
 
 
-def test_number_of_threads_changes_no_bit_of_a_large_batch(tmp_path, run_python, seed):
-    digests = [run_python(LARGE_BATCH, tmp_path / f"{n}", n, seed) for n in (1, 4)]
+def test_number_of_threads_changes_no_bit_of_a_large_batch(tmp_path, run_with_tensorflow, seed):
+    digests = [run_with_tensorflow(LARGE_BATCH, tmp_path / f"{n}", n, seed) for n in (1, 4)]
     assert digests[0] == digests[1]
 
 

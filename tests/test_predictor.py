@@ -58,7 +58,7 @@ def test_rows_of_the_export_predict_what_the_live_model_does(model, tmp_path):
 
 
 def test_predictions_equal_the_live_models_in_a_process_beside_the_trainer(
-    model, store, tmp_path, run_python: Callable[..., str]
+    model, store, tmp_path, run_with_tensorflow: Callable[..., str]
 ):
     store.checkpoint(tmp_path / "checkpoint")
     score, vectors = model.predict(KEYS, verbose=0)
@@ -75,7 +75,7 @@ for rows in (None, "store", "checkpoint"):
     np.testing.assert_allclose(outputs["score"], expected["score"], rtol=1e-6)
 print("equal")
 """
-    assert run_python(program) == "equal\n"
+    assert run_with_tensorflow(program) == "equal\n"
 
 
 def test_a_store_that_is_open_is_read_as_it_is_at_each_moment(model, store, tmp_path):

@@ -43,7 +43,7 @@ def fed(
 
 
 def test_predictions_equal_the_live_models_where_there_is_no_damo_tf(
-    store, tmp_path, rng, keras_seed, run_python: Callable[..., str]
+    store, tmp_path, rng, keras_seed, run_with_tensorflow: Callable[..., str]
 ):
     clicked, shown, price = (
         id_input("clicked"),
@@ -109,7 +109,7 @@ np.testing.assert_array_equal(joined.view(np.int32), expected["joined"].view(np.
 np.testing.assert_allclose(outputs["score"], expected["score"], rtol=1e-6)
 print("equal")
 """
-    assert run_python(WITHOUT_DAMO_TF + program) == "equal\n"
+    assert run_with_tensorflow(WITHOUT_DAMO_TF + program) == "equal\n"
 
 
 def test_description_says_whose_rows_each_input_takes(store, tmp_path):

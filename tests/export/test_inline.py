@@ -82,7 +82,7 @@ def trained(model: keras.Model, rng: np.random.Generator) -> keras.Model:
 
 
 def test_predictions_equal_the_live_models_where_there_is_no_damo_tf(
-    store, tmp_path, rng, keras_seed, run_python: Callable[..., str]
+    store, tmp_path, rng, keras_seed, run_with_tensorflow: Callable[..., str]
 ):
     with damo_tf.Store(tmp_path / "second", seed=2**64 - 1) as second:
         model = trained(rich_model(store, second), rng)
@@ -104,7 +104,7 @@ np.testing.assert_array_equal(outputs["vectors"].numpy().view(np.int32), expecte
 np.testing.assert_allclose(outputs["score"], expected["score"], rtol=1e-6)
 print("equal")
 """
-    assert run_python(WITHOUT_DAMO_TF + program) == "equal\n"
+    assert run_with_tensorflow(WITHOUT_DAMO_TF + program) == "equal\n"
 
 
 def test_initial_values_are_the_engines_bits(tmp_path, rng):

@@ -32,7 +32,7 @@ def model(store) -> keras.Model:
 
 
 def test_predictions_equal_the_live_models_in_a_process_that_imports_damo_tf(
-    model, store, tmp_path, run_python: Callable[..., str]
+    model, store, tmp_path, run_with_tensorflow: Callable[..., str]
 ):
     model.export(tmp_path / "exported", verbose=False)
     tf.saved_model.save(model, str(tmp_path / "saved"))
@@ -66,7 +66,7 @@ except FileNotFoundError as error:
     assert "open store" in str(error)
     print("equal")
 """
-    assert run_python(program) == "equal\n"
+    assert run_with_tensorflow(program) == "equal\n"
 
 
 def test_a_loaded_model_reads_rows_as_they_are_now(model, store, tmp_path):
