@@ -35,6 +35,11 @@ class NumberedDirectories:
         """Those that are there, in the order of their numbers."""
         return [self.path(number) for number in self.numbers()]
 
+    def latest(self) -> Path | None:
+        """The one with the highest number, or `None` if there is none."""
+        numbers = self.numbers()
+        return self.path(numbers[-1]) if numbers else None
+
     def numbers(self) -> list[int]:
         """The numbers of those that are there, ascending."""
         return [number for number in self._taken() if self._is_whole(self.path(number))]

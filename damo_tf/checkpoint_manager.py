@@ -68,8 +68,7 @@ class CheckpointManager:
     @property
     def latest_checkpoint(self) -> Path | None:
         """The newest checkpoint, or `None` if there is none."""
-        checkpoints = self.checkpoints
-        return checkpoints[-1] if checkpoints else None
+        return self._directories.latest()
 
     def save(self) -> Path:
         """Writes a checkpoint, then removes those that are no longer kept.

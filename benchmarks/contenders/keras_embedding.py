@@ -18,7 +18,7 @@ class KerasEmbedding(FixedVocabulary):
         self._layer.build((None,))
         self._optimizer = keras.optimizers.Adam(LEARNING_RATE)
         self._optimizer.build(self._layer.trainable_variables)
-        super().__init__()
+        super().__init__(self._take_step)
 
     def _take_step(self, ids: tf.Tensor) -> None:
         with tf.GradientTape() as tape:

@@ -6,6 +6,7 @@ Runs under a peer's TensorFlow, too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,14 @@ PREFILL_BATCH = 1 << 16
 
 
 class InMemory:
-    """A contender without files and without work in the background; `_take_step` is for others to write."""
+    """A contender without files and without work in the background.
 
-    def __init__(self) -> None:
-        self._step = tf.function(self._take_step, input_signature=[tf.TensorSpec([None], tf.int64)])
+    Args:
+        take_step: looks the rows of ids, int64 `[n]`, up and updates them.
+    """
+
+    def __init__(self, take_step: Callable[[tf.Tensor], Any]) -> None:
+        self._step = tf.function(take_step, input_signature=[tf.TensorSpec([None], tf.int64)])
 
     def run(self, prepared: Any) -> None:
         """Takes the steps."""
@@ -37,9 +42,6 @@ class InMemory:
 
     def close(self) -> None:
         """Nothing to close."""
-
-    def _take_step(self, ids: tf.Tensor) -> Any:
-        raise NotImplementedError
 
 
 class FixedVocabulary(InMemory):

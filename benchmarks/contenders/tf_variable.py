@@ -20,7 +20,7 @@ class TfVariable(FixedVocabulary):
         self._first = tf.Variable(tf.zeros(shape))
         self._second = tf.Variable(tf.zeros(shape))
         self._num_steps = tf.Variable(0.0)
-        super().__init__()
+        super().__init__(self._take_step)
 
     def _take_step(self, ids: tf.Tensor) -> tf.Tensor:
         keys, places = tf.unique(ids)

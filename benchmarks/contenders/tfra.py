@@ -26,7 +26,7 @@ class Tfra(GrowingTable):
             for name, initializer in (("weights", uniform), ("first", 0.0), ("second", 0.0))
         )
         self._num_steps = tf.Variable(0.0)
-        super().__init__()
+        super().__init__(self._take_step)
 
     def figures(self) -> dict[str, float]:
         """Rows in the table."""

@@ -23,7 +23,7 @@ class TfraLayer(GrowingTable):
             settings.dim, initializer=tf_keras.initializers.RandomUniform(-0.05, 0.05), name="rows"
         )
         self._optimizer = de.DynamicEmbeddingOptimizer(tf_keras.optimizers.legacy.Adam(LEARNING_RATE))
-        super().__init__()
+        super().__init__(self._take_step)
 
     def figures(self) -> dict[str, float]:
         """Rows in the table."""

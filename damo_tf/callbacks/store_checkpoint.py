@@ -119,8 +119,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
     @property
     def latest_checkpoint(self) -> Path | None:
         """The newest checkpoint, or `None` if there is none."""
-        checkpoints = self.checkpoints
-        return checkpoints[-1] if checkpoints else None
+        return self._directories.latest()
 
     @property
     def position(self) -> Position:
