@@ -64,6 +64,10 @@ class RocksDbDatabase {
   // As rocksdb::DB::Write(). A batch that a failing disk kept from being written is remembered.
   rocksdb::Status Write(const rocksdb::WriteOptions& options, rocksdb::WriteBatch* batch);
 
+  // As rocksdb::DB::IngestExternalFiles(), of files for rows() and manifest(). No Write() runs meanwhile.
+  // While a family has no files in its last level, waits for the compactions under way.
+  rocksdb::Status Ingest(const std::vector<rocksdb::IngestExternalFileArg>& files);
+
   // Returns when level 0 has fewer than `max_files` files of rows, or the database has failed.
   void WaitForCompactions(uint64_t max_files);
 
@@ -78,12 +82,13 @@ class RocksDbDatabase {
   explicit RocksDbDatabase(const Common& common);
   Status OpenFiles(const Common& common, bool create);
   uint64_t NumLevel0Files() const;
+  bool LastLevelIsEmpty(rocksdb::ColumnFamilyHandle* family) const;
   void DestroyHandles();
 
   const std::shared_ptr<WriteFailure> write_failure_ = std::make_shared<WriteFailure>();
   const std::shared_ptr<CompactionWait> compaction_wait_ = std::make_shared<CompactionWait>();
   GuardedEnv env_;
-  std::shared_mutex write_mutex_;   // shared by writes under way, exclusive for waiting for their end
+  std::shared_mutex write_mutex_;   // shared by writes under way, exclusive for who must be without them
   std::mutex failed_writes_mutex_;  // guards the next two
   std::vector<rocksdb::WriteBatch> failed_writes_;
   rocksdb::WriteBatch undo_;  // of those of which the old values have been read

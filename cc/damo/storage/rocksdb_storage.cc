@@ -459,7 +459,7 @@ class RocksDbStorage final : public Storage {
     };
     add(database->rows(), rows);
     add(database->manifest(), manifest);
-    return ToStatus((*database)->IngestExternalFiles(files), kAction, " store '", directory(), "'");
+    return ToStatus(database->Ingest(files), kAction, " store '", directory(), "'");
   }
 
   // Moves what was written before to table files, once level 0 has room for them. Not only the log is
