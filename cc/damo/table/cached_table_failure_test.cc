@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -250,6 +253,74 @@ TEST_P(HalfDoneCallTest, KeepsItsRecipeUntilItIsFinished) {
   EXPECT_TRUE(*changed);
   Apply(*oracle_, batch);
   EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, kNumKeys)));
+}
+
+// Gradients are whole numbers and rows learn at rate 1, so that the sums are exact in whatever order the
+// calls come. Meant for ThreadSanitizer as much as for its own sums.
+TEST_F(CachedTableFailureTest, NoCallIsLostOrTakenTwiceBesideOthersOnADiskThatFailsNowAndThen) {
+  constexpr uint64_t kKeys = 4000;  // more than twice the slots
+  GroupConfig config = TableConfig(kGroup, kDim, "sgd", "zeros");
+  config.optimizer.Insert("gamma", 1.0);
+  TestTables::Options options = Small();
+  options.background = true;
+  Make(options, config);
+  std::atomic<bool> fails{true};
+  std::atomic<int> num_commits{0};
+  tables_->storage().before_commit = [&] {
+    return fails && ++num_commits % 3 == 0 ? IoError("the disk is full") : Status();
+  };
+  std::atomic<int64_t> num_calls{0};
+  std::atomic<int> num_half_done{0};
+  const auto apply_all = [&](uint32_t seed, std::vector<int64_t>* sums) {
+    std::mt19937_64 random(seed);
+    for (int call = 0; call < 12; ++call) {
+      Batch batch;
+      for (size_t i = 0; i < (call % 2 == 0 ? 6000U : 200U); ++i) {
+        batch.keys.push_back(random() % kKeys);
+        batch.gradients.insert(batch.gradients.end(), kDim, static_cast<float>(random() % 5));
+      }
+      const Status applied = TryApply(*table_, batch).status();
+      const bool half_done = applied.message().find(kStands) != std::string::npos;
+      if (!applied.ok() && !half_done) continue;
+      ++num_calls;
+      num_half_done += half_done ? 1 : 0;
+      for (size_t i = 0; i < batch.keys.size(); ++i) {
+        (*sums)[batch.keys[i]] -= static_cast<int64_t>(batch.gradients[i * kDim]);
+      }
+    }
+  };
+  std::atomic<bool> done{false};
+  const auto read_all = [&](uint32_t seed) {
+    std::mt19937_64 random(seed);
+    Floats weights(100 * kDim);
+    while (!done) {
+      LookupOptions lookup;
+      lookup.training = random() % 2 == 0;
+      const Keys keys = KeyRange(random() % kKeys, 100);
+      const Status found = table_->Lookup(keys, lookup, *Executor::Inline(), weights);
+      for (size_t i = 0; found.ok() && i < weights.size(); ++i) {
+        ASSERT_EQ(weights[i], weights[i / kDim * kDim]) << "a row was seen half updated";
+      }
+      if (random() % 8 == 0) tables_->Flush().IgnoreError();  // fails now and then
+    }
+  };
+  std::vector<std::vector<int64_t>> sums(2, std::vector<int64_t>(kKeys));
+  std::vector<std::thread> writers;
+  std::vector<std::thread> readers;
+  for (uint32_t i = 0; i < 2; ++i) writers.emplace_back([&, i] { apply_all(i, &sums[i]); });
+  for (uint32_t i = 0; i < 2; ++i) readers.emplace_back([&, i] { read_all(100 + i); });
+  for (std::thread& writer : writers) writer.join();
+  done = true;
+  for (std::thread& reader : readers) reader.join();
+
+  EXPECT_GT(num_half_done, 0);
+  fails = false;
+  ASSERT_OK(tables_->Flush());
+  EXPECT_EQ(table_->step(), num_calls);
+  const Floats weights = Lookup(*table_, KeyRange(0, kKeys));
+  for (uint64_t key = 0; key < kKeys; ++key) {
+    ASSERT_EQ(weights[key * kDim], static_cast<float>(sums[0][key] + sums[1][key])) << "key " << key;
+  }
 }
 
 // ---- memory ----
