@@ -51,6 +51,11 @@ int64_t CacheMemory::used_bytes() const {
   return used_bytes_;
 }
 
+int64_t CacheMemory::held_bytes() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return HeldLocked();
+}
+
 int64_t CacheMemory::reserved_bytes() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return reserved_bytes_;
@@ -71,15 +76,14 @@ char* CacheMemory::AcquireSlab(Holder* holder, size_t slab_bytes, bool beyond_li
   Holder* largest = nullptr;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (beyond_limit || used_bytes_ + static_cast<int64_t>(slab_bytes) <= limit_bytes_) {
+    if (used_bytes_ + static_cast<int64_t>(slab_bytes) <= limit_bytes_) {
       return TakeLocked(holder, slab_bytes);
     }
     largest = LargerLocked(holder, slab_bytes);
   }
-  if (largest == nullptr) return nullptr;
-  largest->TryReleaseSlab();
+  if (largest != nullptr) largest->TryReleaseSlab();
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (used_bytes_ + static_cast<int64_t>(slab_bytes) > limit_bytes_) return nullptr;
+  if (!beyond_limit && used_bytes_ + static_cast<int64_t>(slab_bytes) > limit_bytes_) return nullptr;
   return TakeLocked(holder, slab_bytes);
 }
 
@@ -88,7 +92,8 @@ void CacheMemory::ReleaseSlab(Holder* holder, char* slab, size_t slab_bytes) {
   used_bytes_ -= static_cast<int64_t>(slab_bytes);
   holder->bytes_ -= static_cast<int64_t>(slab_bytes);
   if (slab_bytes == kSlabBytes) {
-    free_slabs_.push_back(slab);
+    idle_slabs_.push_back(slab);
+    ReturnIdleLocked();
   } else {
     Free(slab, kAlignment);
   }
@@ -98,6 +103,7 @@ void CacheMemory::Charge(Holder* holder, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   used_bytes_ += bytes;
   holder->bytes_ += bytes;
+  ReturnIdleLocked();
 }
 
 void CacheMemory::Reserve(int64_t bytes) {
@@ -107,6 +113,7 @@ void CacheMemory::Reserve(int64_t bytes) {
     used_bytes_ += bytes;
     reserved_bytes_ += bytes;
     used = used_bytes_;
+    ReturnIdleLocked();
   }
   while (bytes > 0 && used > limit_bytes()) {
     Holder* largest = nullptr;
@@ -127,14 +134,38 @@ char* CacheMemory::TakeLocked(Holder* holder, size_t slab_bytes) {
   char* const slab = slab_bytes == kSlabBytes ? CutSlabLocked() : Allocate(slab_bytes, kAlignment);
   used_bytes_ += static_cast<int64_t>(slab_bytes);
   holder->bytes_ += static_cast<int64_t>(slab_bytes);
+  ReturnIdleLocked();
   return slab;
 }
 
 // Requires mutex_.
+int64_t CacheMemory::HeldLocked() const {
+  return used_bytes_ + static_cast<int64_t>(idle_slabs_.size() * kSlabBytes);
+}
+
+// Requires mutex_.
+void CacheMemory::ReturnIdleLocked() {
+  while (!idle_slabs_.empty() && HeldLocked() > limit_bytes_) {
+    char* const slab = idle_slabs_.back();
+    // Fails where pages are larger than slabs: then the memory stays, for the next slab.
+    if (madvise(slab, kSlabBytes, MADV_DONTNEED) != 0) return;
+    idle_slabs_.pop_back();
+    free_slabs_.push_back(slab);
+  }
+}
+
+// Requires mutex_.
 char* CacheMemory::CutSlabLocked() {
+  if (!idle_slabs_.empty()) {
+    char* const slab = idle_slabs_.back();
+    idle_slabs_.pop_back();
+    return slab;
+  }
   if (free_slabs_.empty()) {
     ReserveMore(chunks_, 1);
-    free_slabs_.reserve(chunks_.capacity() * (chunk_bytes_ / kSlabBytes));  // giving one back cannot fail
+    const size_t num_slabs = chunks_.capacity() * (chunk_bytes_ / kSlabBytes);
+    free_slabs_.reserve(num_slabs);
+    idle_slabs_.reserve(num_slabs);  // giving one back cannot fail
     char* const chunk = MapChunk(chunk_bytes_);
     // Best effort: without large pages everything works, slower.
     if (chunk_bytes_ == kHugePageBytes) (void)madvise(chunk, chunk_bytes_, MADV_HUGEPAGE);

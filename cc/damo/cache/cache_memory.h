@@ -36,13 +36,16 @@ class CacheMemory {
   int64_t limit_bytes() const { return limit_bytes_; }
   // Slabs in use and charges.
   int64_t used_bytes() const;
+  // These and slabs that were given back, as far as the system still has memory for them: what others may use
+  // of a slab's memory is given back to the system first.
+  int64_t held_bytes() const;
 
   // A holder is known from Join() to Leave(), by when it has released everything.
   void Join(Holder* holder);
   void Leave(Holder* holder);
 
   // Memory aligned to 64 bytes, not cleared; null where it would go over the limit. `beyond_limit` asks for
-  // it all the same: the least that a cache cannot do without.
+  // it all the same, if nobody gives way: the least that a cache cannot do without.
   char* AcquireSlab(Holder* holder, size_t slab_bytes, bool beyond_limit);
   void ReleaseSlab(Holder* holder, char* slab, size_t slab_bytes);
 
@@ -61,8 +64,11 @@ class CacheMemory {
 
  private:
   char* TakeLocked(Holder* holder, size_t slab_bytes);
-  // A slab of kSlabBytes from the free list or a new chunk.
+  // A slab of kSlabBytes from the free lists or a new chunk.
   char* CutSlabLocked();
+  int64_t HeldLocked() const;
+  // Gives memory of idle slabs back to the system until what is held is within the limit, or none is left.
+  void ReturnIdleLocked();
   // The holder that has most; null if there is none.
   Holder* LargestLocked() const;
   // The same, null unless it has at least two slabs more than `holder`.
@@ -74,7 +80,8 @@ class CacheMemory {
   int64_t used_bytes_ = 0;
   int64_t reserved_bytes_ = 0;  // of these
   std::vector<Holder*> holders_;
-  std::vector<char*> free_slabs_;  // of kSlabBytes
+  std::vector<char*> idle_slabs_;  // of kSlabBytes, given back by holders
+  std::vector<char*> free_slabs_;  // of kSlabBytes, for which the system has no memory yet, or no more
   std::vector<char*> chunks_;
 };
 

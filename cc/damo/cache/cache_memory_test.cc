@@ -81,6 +81,74 @@ TEST(CacheMemoryTest, TheLargestHolderGivesWayUntilTheSharesAreEven) {
   EXPECT_FALSE(first.Take()) << "no slab goes to and fro";
 }
 
+TEST(CacheMemoryTest, AHolderIsAskedToGiveWayBeforeTheLimitIsPassed) {
+  CacheMemory memory(4 * kSlab);
+  Taker first(&memory);
+  while (first.Take()) {
+  }
+  Taker second(&memory);
+  EXPECT_TRUE(second.Take(/*beyond_limit=*/true));
+  EXPECT_EQ(first.num_slabs(), 3U);
+  EXPECT_EQ(memory.used_bytes(), memory.limit_bytes());
+  first.generous = false;
+  Taker third(&memory);
+  EXPECT_TRUE(third.Take(/*beyond_limit=*/true)) << "a cache cannot do without its first";
+  EXPECT_EQ(memory.used_bytes(), static_cast<int64_t>(5 * kSlab));
+}
+
+// What a slab of common size leaves behind must not be spent a second time on what no slab is made of.
+TEST(CacheMemoryTest, MemoryOfSlabsGivenBackIsTheSystemsBeforeOthersUseIt) {
+  for (const bool as_filter : {true, false}) {
+    CacheMemory memory(64 * kSlab);
+    Taker taker(&memory);
+    while (taker.Take()) {
+    }
+    while (taker.num_slabs() > 0) taker.Release();
+    EXPECT_EQ(memory.held_bytes(), memory.limit_bytes());
+    const auto bytes = static_cast<int64_t>(40 * kSlab);
+    char* wide = nullptr;
+    if (as_filter) {
+      memory.Reserve(bytes);
+    } else {
+      wide = memory.AcquireSlab(&taker, bytes, false);
+      ASSERT_NE(wide, nullptr);
+    }
+    EXPECT_EQ(memory.used_bytes(), bytes);
+    EXPECT_LE(memory.held_bytes(), memory.limit_bytes());
+    while (taker.Take()) {
+    }
+    EXPECT_EQ(memory.held_bytes(), memory.limit_bytes());
+    if (as_filter) {
+      memory.Reserve(-bytes);
+    } else {
+      memory.ReleaseSlab(&taker, wide, bytes);
+    }
+  }
+}
+
+TEST(CacheMemoryTest, ASlabWhoseMemoryWasGivenBackIsUsableAgain) {
+  CacheMemory memory(4 * kSlab);
+  Taker taker(&memory);
+  char* slab = memory.AcquireSlab(&taker, kSlab, false);
+  std::memset(slab, 1, kSlab);
+  memory.ReleaseSlab(&taker, slab, kSlab);
+  memory.Reserve(4 * kSlab);
+  memory.Reserve(-static_cast<int64_t>(4 * kSlab));
+  bool found = false;
+  std::vector<char*> slabs;
+  for (int i = 0; i < 4; ++i) {
+    slabs.push_back(memory.AcquireSlab(&taker, kSlab, false));
+    ASSERT_NE(slabs.back(), nullptr);
+    if (slabs.back() == slab) {
+      found = true;
+      EXPECT_EQ(slab[0], 0) << "these are new pages";
+    }
+    std::memset(slabs.back(), 2, kSlab);
+  }
+  EXPECT_TRUE(found);
+  for (char* const taken : slabs) memory.ReleaseSlab(&taker, taken, kSlab);
+}
+
 TEST(CacheMemoryTest, AHolderThatCannotGiveKeepsWhatItHas) {
   CacheMemory memory(4 * kSlab);
   Taker first(&memory);

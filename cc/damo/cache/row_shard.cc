@@ -14,6 +14,8 @@ namespace {
 constexpr size_t kMinIndexEntries = 64;
 // Floats of a row are read by vector instructions: rows begin at multiples of half a cache line.
 constexpr size_t kRowAlignment = 32;
+// Slots one after the other that cannot be evicted, after which a row that is read ahead gets none.
+constexpr uint64_t kMaxStuckForReads = 1024;
 
 size_t RoundUp(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
@@ -53,6 +55,7 @@ RowShard::RowShard(RowShard&& other) noexcept
       num_dirty_(other.num_dirty_),
       num_loading_(other.num_loading_),
       num_evicted_(other.num_evicted_),
+      num_searched_(other.num_searched_),
       lost_row_(other.lost_row_) {
   other.slabs_.clear();
   other.index_.clear();
@@ -64,9 +67,13 @@ RowShard::~RowShard() {
 }
 
 uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush) {
+  return Allocate(key, active_flush, /*max_stuck=*/UINT64_MAX);
+}
+
+uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush, uint64_t max_stuck) {
   uint32_t slot = kNoSlot;
   if (first_free_ == kNoSlot && !AddSlab()) {
-    slot = Evict(active_flush);  // leaves room in the index
+    slot = Evict(active_flush, max_stuck);  // leaves room in the index
     if (slot == kNoSlot) return kNoSlot;
   } else {
     if (static_cast<size_t>(num_indexed_ + num_unindexed_ + 1) * 4 > index_.size() * 3) GrowIndex();
@@ -83,7 +90,7 @@ uint32_t RowShard::AllocateToRead(uint64_t key, uint8_t active_flush) {
   const auto num_slots = static_cast<int64_t>(slabs_.size() * geometry_.rows_per_slab);
   // A shard that may still grow is not short of slots.
   if ((num_loading_ + 1) * 4 > num_slots && !AddSlab()) return kNoSlot;
-  return Allocate(key, active_flush);
+  return Allocate(key, active_flush, kMaxStuckForReads);
 }
 
 void RowShard::AddToIndex(uint32_t slot, uint32_t tag) {
@@ -172,15 +179,21 @@ bool RowShard::AddSlab() {
 }
 
 // Takes the place of the next row that the clock's hand finds not referenced: each one gets a second chance,
-// so two rounds are enough.
-uint32_t RowShard::Evict(uint8_t active_flush) {
+// so two rounds are enough. Gives up after `max_stuck` in a row that must stay.
+uint32_t RowShard::Evict(uint8_t active_flush, uint64_t max_stuck) {
   const uint64_t num_slots = slabs_.size() * uint64_t{geometry_.rows_per_slab};
-  for (uint64_t i = 0; i < 2 * num_slots; ++i) {
+  uint64_t num_stuck = 0;
+  for (uint64_t i = 0; i < 2 * num_slots && num_stuck < max_stuck; ++i) {
+    ++num_searched_;
     const uint32_t slot = hand_;
     hand_ = NextSlot(hand_);
     __builtin_prefetch(row(hand_) + 1);
     CachedRow* const cached = row(slot);
-    if (!Evictable(*cached, active_flush)) continue;
+    if (!Evictable(*cached, active_flush)) {
+      ++num_stuck;
+      continue;
+    }
+    num_stuck = 0;
     if (cached->referenced != 0) {
       cached->referenced = 0;
       continue;

@@ -86,6 +86,8 @@ class RowShard {
   // Those that have become dirty since TakeDirtyRows().
   Span<const DirtyRow> dirty_rows() const { return dirty_rows_; }
   int64_t num_evicted() const { return num_evicted_; }  // since the cache was made
+  // Slots that were looked at for one to be evicted, since the cache was made.
+  int64_t num_searched() const { return num_searched_; }
 
   // ---- for the writer ----
 
@@ -95,7 +97,8 @@ class RowShard {
   // slot afterwards allocates nothing.
   uint32_t Allocate(uint64_t key, uint8_t active_flush);
   // As Allocate(), for a row that is read ahead of need: such rows may take up a quarter of the slots, so
-  // that apply calls always find some.
+  // that apply calls always find some. Where so many slots in a row must stay that the search is not worth
+  // the read it spares, kNoSlot.
   uint32_t AllocateToRead(uint64_t key, uint8_t active_flush);
   // Makes a row in the index, that was loading, ready.
   void Publish(uint32_t slot) {
@@ -158,7 +161,8 @@ class RowShard {
   }
   uint32_t NextSlot(uint32_t slot) const;
   bool AddSlab();
-  uint32_t Evict(uint8_t active_flush);
+  uint32_t Evict(uint8_t active_flush, uint64_t max_stuck);
+  uint32_t Allocate(uint64_t key, uint8_t active_flush, uint64_t max_stuck);
   // Notes that a row is about to leave.
   void NoteLeaving(const CachedRow& cached) {
     if (cached.state == SlotState::kReady && cached.update_num > 0) lost_row_ = true;
@@ -182,6 +186,7 @@ class RowShard {
   int64_t num_dirty_ = 0;
   int64_t num_loading_ = 0;
   int64_t num_evicted_ = 0;
+  int64_t num_searched_ = 0;
   bool lost_row_ = false;
 };
 

@@ -304,5 +304,31 @@ TEST_F(RowShardTest, DirtyRowsThatAreForgottenAreCleanAndOnNoList) {
   EXPECT_EQ(shard_->num_dirty(), 1);
 }
 
+TEST_F(RowShardTest, ReadsGiveUpSoonWhereNothingCanBeEvicted) {
+  Make(100);
+  const std::vector<uint64_t> keys = Fill();
+  for (const uint64_t key : keys) {
+    if (Has(key)) shard_->SetDirty(shard_->Find(key, Tag(key)));
+  }
+  ASSERT_GT(shard_->num_rows(), 10'000);
+  const int64_t before = shard_->num_searched();
+
+  EXPECT_EQ(shard_->AllocateToRead(1'000'000, 0), RowShard::kNoSlot);
+
+  EXPECT_LE(shard_->num_searched() - before, 1024);
+  EXPECT_EQ(shard_->Allocate(1'000'000, 0), RowShard::kNoSlot) << "an apply call looks everywhere";
+  EXPECT_GE(shard_->num_searched() - before, shard_->num_rows());
+}
+
+TEST_F(RowShardTest, ReadsFindTheOneRowThatHasNotBeenUsedAmongMany) {
+  Make(100);
+  for (const uint64_t key : Fill()) {
+    if (Has(key)) RowOf(key)->SetReferenced();
+  }
+  const uint32_t slot = shard_->AllocateToRead(1'000'000, 0);
+  EXPECT_NE(slot, RowShard::kNoSlot) << "rows with a second chance are no reason to give up";
+  shard_->Free(slot);
+}
+
 }  // namespace
 }  // namespace damo

@@ -116,8 +116,10 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
     ApplyCall call(keys, options.padding_key, gradients,
                    {*recipe, session(), group_byte(), NowMillis(), learning_rate});
     call.hard_pressed = attempt > 0;
-    DAMO_ASSIGN_OR_RETURN(const bool done, TryApply(storage, call, executor));
-    if (!done) continue;
+    const StatusOr<bool> done = TryApply(storage, call, executor);
+    KeepBuffers();
+    if (!done.ok()) return done.status();
+    if (!*done) continue;
     set_state({state().step + 1, state().num_rows + call.result.num_inserted});
     lock.unlock();
     shared_.write_back->NoteDirty(call.num_newly_dirty, row_bytes());
@@ -179,6 +181,21 @@ StatusOr<bool> CachedTable::Gather(ApplyCall& call, Executor& executor) {
 void CachedTable::Abandon() {
   const std::lock_guard<FairSharedMutex> lock(cache_->mutex());
   for (int i = 0; i < cache_->num_shards(); ++i) updates_[i].Abandon(cache_->shard(i));
+}
+
+// They are in the share of the memory budget that PlanMemory() leaves free.
+void CachedTable::KeepBuffers() {
+  constexpr int64_t kShare = 16;  // of the cache's memory
+  const auto count = [this] {
+    int64_t bytes = partition_.memory_bytes();
+    for (const ShardUpdate& update : updates_) bytes += update.memory_bytes();
+    return bytes;
+  };
+  if (count() > shared_.memory->limit_bytes() / kShare) {
+    partition_ = KeyPartition();
+    for (ShardUpdate& update : updates_) update = ShardUpdate();
+  }
+  buffer_bytes_ = count();
 }
 
 // Reads the missing rows of all shards from the storage into their slots, in key order.
@@ -484,7 +501,9 @@ Status CachedTable::SetNextNumbers(const Storage& storage, Span<const uint64_t> 
 // or an exception, it may be called again. Requires flush mutex and apply mutex.
 Status CachedTable::ApplyLogged(Storage& storage, LoggedCall& call, Executor& executor) {
   open_record_ = {call.lsn, call.record->header().time_millis};
-  DAMO_RETURN_IF_ERROR(ApplyParts(storage, call, executor));
+  const Status applied = ApplyParts(storage, call, executor);
+  KeepBuffers();
+  DAMO_RETURN_IF_ERROR(applied);
   // After the last flush of a part: what is flushed is never a part of the counts.
   DAMO_RETURN_IF_ERROR(CountRecorded(*call.record));
   open_record_.reset();

@@ -263,11 +263,16 @@ void CachedTable::AllocateSlots(const LookupCall& call, Missed& missed) const {
   if (recipe().get() != &call.moment.recipe) return;
   missed.read = cache_->BeginRead();
   const auto allocate = [&]() -> Status {
+    std::vector<bool> is_full(cache_->num_shards());  // where one key has found no room no other one will
     for (const uint64_t key : missed.unique.keys()) {
       const uint64_t hash = HashKey(key);
-      RowShard& shard = cache_->ShardFor(hash);
-      const bool there = shard.Find(key, TagOf(hash)) != RowShard::kNoSlot;
-      const uint32_t slot = there ? RowShard::kNoSlot : shard.AllocateToRead(key, cache_->active_flush());
+      const int number = cache_->ShardOf(hash);
+      RowShard& shard = cache_->shard(number);
+      uint32_t slot = RowShard::kNoSlot;
+      if (!is_full[number] && shard.Find(key, TagOf(hash)) == RowShard::kNoSlot) {
+        slot = shard.AllocateToRead(key, cache_->active_flush());
+        is_full[number] = slot == RowShard::kNoSlot;
+      }
       missed.slots.push_back(slot);
       missed.rows.push_back(slot == RowShard::kNoSlot ? nullptr : shard.row(slot));
     }

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 #include <shared_mutex>
-#include <unordered_map>
 #include <utility>
 
 #include "damo/base/float_environment.h"
@@ -69,6 +68,7 @@ TableMemory CachedTable::memory() const {
   memory.num_rows = stats.num_rows;
   memory.num_dirty = stats.num_dirty;
   memory.num_evicted = stats.num_evicted;
+  memory.buffer_bytes = buffer_bytes_;
   // Not under the apply mutex, which may be held long.
   const std::shared_ptr<const GroupFilter> filter = [this] {
     const std::lock_guard<std::mutex> lock(filter_mutex_);
@@ -165,7 +165,8 @@ void CachedTable::CopyStoredForm(const CachedRow& cached, size_t row_bytes, char
 
 StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now_millis) const {
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
-  std::unordered_map<uint64_t, bool> newer;  // key -> not expired
+  // Rows newer than in the storage, by key, and whether they are not expired.
+  std::vector<std::pair<uint64_t, bool>> newer;
   std::unique_ptr<StorageSnapshot> snapshot;
   {
     // While no flush runs the storage and the list of dirty rows together are the table.
@@ -176,14 +177,18 @@ StatusOr<int64_t> CachedTable::CountLiveRows(const Storage& storage, int64_t now
     for (int i = 0; i < cache_->num_shards(); ++i) {
       const RowShard& shard = cache_->shard(i);
       for (const RowShard::DirtyRow& dirty : shard.dirty_rows()) {
-        newer[dirty.key] = !recipe->lifetime.Expired(shard.row(dirty.slot)->update_time, now_millis);
+        newer.emplace_back(dirty.key,
+                           !recipe->lifetime.Expired(shard.row(dirty.slot)->update_time, now_millis));
       }
     }
   }
+  std::sort(newer.begin(), newer.end());
   int64_t num_live = 0;
   for (const auto& row : newer) num_live += row.second ? 1 : 0;
+  auto next = newer.begin();
   const auto count = [&](uint64_t key, std::string_view row) -> Status {
-    if (newer.count(key) != 0) return Status();
+    while (next != newer.end() && next->first < key) ++next;
+    if (next != newer.end() && next->first == key) return Status();
     DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe->layout, group_byte(), key));
     num_live += recipe->lifetime.Expired(header.update_time, now_millis) ? 0 : 1;
     return Status();

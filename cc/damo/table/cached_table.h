@@ -126,6 +126,8 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   StatusOr<bool> TryApply(Storage& storage, ApplyCall& call, Executor& executor);
   StatusOr<bool> Gather(ApplyCall& call, Executor& executor);
   void Abandon();
+  // Keeps the buffers of an apply call for the next one, unless they are large beside the cache.
+  void KeepBuffers();
   Status Load(const Storage& storage, const ApplyCall& call, Executor& executor);
   Status Admit(ApplyCall& call, Executor& executor);
   Status LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored, const ApplyCall& call);
@@ -158,7 +160,8 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   std::shared_ptr<GroupFilter> filter_;  // null: none, or not loaded; see LoadFilter()
   mutable std::mutex filter_mutex_;  // beside apply_mutex_, for those who set filter_ and those who only look
   KeyPartition partition_;
-  std::vector<ShardUpdate> updates_;  // of each shard
+  std::vector<ShardUpdate> updates_;      // of each shard
+  std::atomic<int64_t> buffer_bytes_{0};  // of these; anyone may look
   // The record of a call that is being applied in parts: until it is done its rows are not all in the cache.
   struct OpenRecord {
     uint64_t lsn;

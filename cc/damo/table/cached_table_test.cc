@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -181,6 +182,19 @@ TEST_F(CachedTableTest, FilterTakesItsMemoryFromTheRows) {
   Apply(*table_, {{1'000'000}, Floats(kDim, 1.0f)});
   EXPECT_EQ(table_->memory().filter_bytes, 4096);
   EXPECT_GT(table_->memory().filter_fill.value_or(0), 0);
+}
+
+TEST_F(CachedTableTest, BuffersOfALargeCallAreLetGoAndThoseOfCommonOnesKept) {
+  TestTables::Options options = Foreground();
+  options.cache_bytes = int64_t{32} << 20;
+  Make(options);
+  ApplyToBoth(NewBatch(2000, 10'000));
+  const int64_t common_bytes = table_->memory().buffer_bytes;
+  EXPECT_GT(common_bytes, 2000 * kDim * static_cast<int64_t>(sizeof(float)));
+  ApplyToBoth(NewBatch(200'000, 10'000));
+  EXPECT_LE(table_->memory().buffer_bytes, options.cache_bytes / 16);
+  ApplyToBoth(NewBatch(2000, 10'000));
+  EXPECT_GE(table_->memory().buffer_bytes, common_bytes / 2);
 }
 
 TEST_F(CachedTableTest, RowsAreReadPastACacheThatIsAllDirty) {

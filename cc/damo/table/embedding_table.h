@@ -89,9 +89,10 @@ struct TableCounters {
 
 // What a table holds in memory.
 struct TableMemory {
-  int64_t num_rows = 0;     // of them some may be initial values of keys that have no row
-  int64_t num_dirty = 0;    // rows newer than in the storage
-  int64_t num_evicted = 0;  // rows that made room for others since the table was opened
+  int64_t num_rows = 0;      // of them some may be initial values of keys that have no row
+  int64_t num_dirty = 0;     // rows newer than in the storage
+  int64_t num_evicted = 0;   // rows that made room for others since the table was opened
+  int64_t buffer_bytes = 0;  // that apply calls keep for the next one
   int64_t filter_bytes = 0;
   std::optional<double> filter_fill;  // see CountingFilter::fill(); nullopt: no filter is in memory
 };

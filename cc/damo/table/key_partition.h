@@ -33,6 +33,11 @@ class KeyPartition {
     return Span<const Occurrence>(occurrences_).subspan(starts_[i], starts_[i + 1] - starts_[i]);
   }
 
+  int64_t memory_bytes() const {
+    return static_cast<int64_t>(occurrences_.capacity() * sizeof(Occurrence) +
+                                (starts_.capacity() + counts_.capacity()) * sizeof(size_t));
+  }
+
  private:
   std::vector<Occurrence> occurrences_;
   std::vector<size_t> starts_;  // of each shard in occurrences_, and the end

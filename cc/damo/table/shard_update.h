@@ -91,6 +91,12 @@ class ShardUpdate {
 
   const Result& result() const { return result_; }
 
+  int64_t memory_bytes() const {
+    return static_cast<int64_t>(
+        part_capacity_ * (part_bytes_ + 2 * sizeof(uint32_t)) + missing_.capacity() * sizeof(uint32_t) +
+        counted_.capacity() * sizeof(CountedKey) + before_.capacity() * sizeof(float));
+  }
+
  private:
   static constexpr uint32_t kNoRow = UINT32_MAX;
 
