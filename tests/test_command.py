@@ -136,6 +136,22 @@ def test_info_without_scan_has_no_histograms(path):
     assert "ages" not in run_json("info", path, "--no-scan")["groups"][0]
 
 
+def test_info_tells_how_full_a_filter_is(path):
+    with opened(path) as storage:
+        storage.add_group(9, 1, {"name": "zeros"}, {"name": "sgd"}, min_count=2, filter_capacity=100)
+        add_rows(storage, 9, range(50))
+        fill = storage.stats()["groups"][9]["filter_fill"]
+
+    groups = {group["group"]: group["filter_fill"] for group in run_json("info", path)["groups"]}
+
+    assert 0 < fill < 0.5
+    assert groups == {0: None, 7: None, 9: pytest.approx(fill)}
+    lines = run("info", path).stdout.splitlines()
+    begin = lines.index("admission filters")
+    assert lines[begin + 1].split() == ["group", "capacity", "fill"]
+    assert lines[begin + 2].split()[:2] == ["9", "100"]
+
+
 def test_info_prints_columns_where_there_is_no_terminal(path):
     lines = run("info", path).stdout.splitlines()
 

@@ -46,7 +46,9 @@ def info(store: StoreOpener, no_scan: bool, output: Output) -> None:
 
 def _describe(storage: damo.PyStorage, number: int, figures: dict[str, Any]) -> dict[str, Any]:
     counts = {name: figures[name] for name in ("rows", "bytes", "step")}
-    return {"group": number, **counts, "config": storage.group_config(number)}
+    config = storage.group_config(number)
+    fill = figures["filter_fill"] if config["min_count"] else None
+    return {"group": number, **counts, "filter_fill": fill, "config": config}
 
 
 def _add_histograms(storage: damo.PyStorage, now: int, groups: list[dict[str, Any]], output: Output) -> None:
@@ -70,6 +72,11 @@ def _add_histograms(storage: damo.PyStorage, now: int, groups: list[dict[str, An
 
 def _group_tables(groups: list[dict[str, Any]]) -> list[Table]:
     numbers = [(g["group"], g["config"]["dim"], g["rows"], g["bytes"], g["step"]) for g in groups]
+    filters = [
+        (group["group"], group["config"]["filter_capacity"], group["filter_fill"])
+        for group in groups
+        if group["filter_fill"] is not None
+    ]
     settings = [
         (group["group"], name, json.dumps(value))
         for group in groups
@@ -89,6 +96,7 @@ def _group_tables(groups: list[dict[str, Any]]) -> list[Table]:
     ]
     return [
         Table("groups", ("group", "dim", "rows", "bytes", "step"), numbers),
+        Table("admission filters", ("group", "capacity", "fill"), filters),
         Table("settings", ("group", "setting", "value"), settings),
         Table("time since the last update", ("group", "age", "rows"), ages),
         Table("number of updates", ("group", "updates", "rows"), counts),
