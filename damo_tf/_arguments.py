@@ -162,6 +162,13 @@ def check_path(name: str, path: Any) -> str:
     return text
 
 
+def check_progress(progress: Any) -> Any:
+    """`progress`. Raises unless it is callable or None."""
+    if progress is not None and not callable(progress):
+        raise TypeError(f"`progress` must be callable or None. Received: progress={progress!r}")
+    return progress
+
+
 def as_keys(keys: npt.ArrayLike) -> npt.NDArray[np.uint64]:
     """Integers of any shape as contiguous uint64; negative ones keep their bits."""
     array = np.asarray(keys)

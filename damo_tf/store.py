@@ -23,6 +23,7 @@ from damo_tf._arguments import (
     check_mode,
     check_padding_key,
     check_path,
+    check_progress,
     is_number,
 )
 
@@ -403,6 +404,7 @@ class Store:
         group: int | None = None,
         min_count: int = 0,
         expire_days: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> int:
         """Writes the weights of all rows, as of one moment, to a file for serving.
 
@@ -416,6 +418,9 @@ class Store:
             group: a group that exists; `None`: all groups.
             min_count: integer >= 0: rows with fewer updates are left out. Default 0.
             expire_days: number >= 0: rows whose last update is longer ago are left out. `None`: none is.
+            progress: a function that is called now and then, with the number of rows written so far and that
+                of all rows there are. An exception that it raises ends the work and comes out of this call;
+                a file that was there before stays.
 
         Returns:
             The number of rows in the file.
@@ -434,9 +439,16 @@ class Store:
             group=group,
             min_count=min_count,
             expire_days=check_expire_days(expire_days),
+            progress=check_progress(progress),
         )
 
-    def load(self, path: str | os.PathLike[str], *, mode: str = "merge") -> int:
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        mode: str = "merge",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
         """Brings the rows of a dump into their groups.
 
         A loaded row has the file's weights and stands as after its first update, now: `update_num` 1 and
@@ -453,6 +465,9 @@ class Store:
             path: of a file that `dump` wrote, or another of its format.
             mode: `"merge"` (default): rows of keys that are not in the file stay. `"replace"`: groups that
                 the file has lose all other rows.
+            progress: a function that is called now and then, with the number of rows brought in so far, 0
+                while the file is checked, and that of the rows in the file. An exception that it raises ends
+                the work, of which nothing is then done, and comes out of this call.
 
         Returns:
             The number of rows in the file.
@@ -464,7 +479,9 @@ class Store:
             RuntimeError: the store is closed or read-only.
             OSError: the file cannot be read, or the device refused.
         """
-        return self._storage.load(check_path("path", path), mode=check_mode(mode))
+        return self._storage.load(
+            check_path("path", path), mode=check_mode(mode), progress=check_progress(progress)
+        )
 
     def to_numpy(
         self, group: int, *, min_count: int = 0, expire_days: float | None = None
@@ -631,9 +648,7 @@ class Store:
         Returns:
             The number of rows removed.
         """
-        if progress is not None and not callable(progress):
-            raise TypeError(f"`progress` must be callable or None. Received: progress={progress!r}")
-        return self._storage.expire(progress)
+        return self._storage.expire(check_progress(progress))
 
     def flush(self) -> None:
         """Writes out the rows that are newer than on disk; returns when they survive loss of power.
@@ -680,7 +695,12 @@ class Store:
         """
         self._storage.checkpoint_delta(check_path("directory", directory), check_path("since", since))
 
-    def restore(self, checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
+    def restore(
+        self,
+        checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
         """Makes the store what it was at a checkpoint.
 
         Rows, slots, counters and steps are replaced in one atomic step, which a crash leaves done or not
@@ -695,6 +715,9 @@ class Store:
         Args:
             checkpoint: directory of a checkpoint. If it is a delta, the checkpoints that it builds on are
                 found by themselves. Or the list of them all, the full one first, wherever they lie.
+            progress: a function that is called now and then, with the number of rows compared so far and
+                that of the checkpoint's. An exception that it raises ends the work, of which nothing is then
+                done, and comes out of this call.
 
         Raises:
             FileNotFoundError: a checkpoint, or one that it builds on, is not there.
@@ -710,7 +733,8 @@ class Store:
                 "`checkpoint` must be a path or a list of paths. "
                 f"Received: checkpoint={checkpoint!r} of {type(checkpoint)}"
             )
-        self._storage.restore([check_path("checkpoint", directory) for directory in checkpoint])
+        chain = [check_path("checkpoint", directory) for directory in checkpoint]
+        self._storage.restore(chain, progress=check_progress(progress))
 
     def close(self) -> None:
         """Closes the store for everyone in this process. Closing again does nothing."""

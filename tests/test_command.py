@@ -580,11 +580,26 @@ def test_on_a_terminal_there_are_tables_and_a_bar(path):
     assert printed.rindex("\x1b[?25h") > printed.rindex("\x1b[?25l")  # the cursor is there again
 
 
-def test_a_bar_shows_no_number_where_nobody_counts(path, tmp_path):
-    printed = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal("dump", path, tmp_path / "rows.dump"))
+def bar_on_a_terminal(what: str, *arguments: object) -> str:
+    """The last state of a command's bar for `what`."""
+    printed = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(*arguments))
+    return [line for line in re.split(r"[\r\n]+", printed) if line.startswith(what)][-1]
 
-    bar = next(line for line in re.split(r"[\r\n]+", printed) if line.startswith("writing rows"))
-    assert re.fullmatch(r"writing rows [━╺╸ ]+ \d+:\d\d:\d\d\s*", bar), bar
+
+def test_a_bar_shows_no_number_where_nobody_counts(path):
+    bar = bar_on_a_terminal("writing files", "compact", path)
+    assert re.fullmatch(r"writing files [━╺╸ ]+ \d+:\d\d:\d\d\s*", bar), bar
+
+
+def test_bars_of_dump_load_and_restore_tell_how_many_rows_are_done(path, tmp_path):
+    run("checkpoint", path, tmp_path / "c")
+    for what, *arguments in (
+        ("writing rows", "dump", path, tmp_path / "rows.dump"),
+        ("loading rows", "load", path, tmp_path / "rows.dump"),
+        ("comparing rows", "restore", path, tmp_path / "c"),
+    ):
+        bar = bar_on_a_terminal(what, *arguments)
+        assert re.fullmatch(what + r" ━+ 7 \d+:\d\d:\d\d\s*", bar), bar
 
 
 def test_no_command_imports_tensorflow(path, run_python: Callable[..., str]):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import damo
 import numpy as np
 import pytest
 
@@ -287,6 +288,58 @@ def test_what_was_dumped_is_loaded_into_another_store(trained, tmp_path):
     assert row.weights.tolist() == [1.0, -0.5]
     assert row.update_num == 1 and row.update_time >= trained.row(7, 5).update_time
     assert {name: slot.tolist() for name, slot in row.slots.items()} == {"m": [0.0, 0.0], "v": [0.0, 0.0]}
+
+
+def test_dump_load_and_restore_tell_how_far_they_have_come(store, tmp_path):
+    rows = 150_000
+    store.add_group(0, 1, optimizer="sgd")
+    store.apply_gradients(0, np.arange(rows), np.ones((rows, 1)))
+    store.checkpoint(tmp_path / "c")
+    calls = {
+        "dump": lambda progress: store.dump(tmp_path / "d", progress=progress),
+        "load": lambda progress: store.load(tmp_path / "d", progress=progress),
+        "restore": lambda progress: store.restore(tmp_path / "c", progress=progress),
+    }
+    for name, call in calls.items():
+        told: list[tuple[int, int]] = []
+        call(lambda done, total, told=told: told.append((done, total)))
+
+        done = [entry[0] for entry in told]
+        assert len(told) >= 3, name
+        assert done == sorted(done), name
+        assert told[-1] == (rows, rows), name
+        assert {total for _, total in told} == {rows}, name
+
+
+def test_progress_that_raises_ends_the_work_of_which_nothing_is_done(store, tmp_path):
+    store.add_group(0, 1, optimizer="sgd", initializer="zeros")
+    store.apply_gradients(0, [1], [[1.0]])
+    store.dump(tmp_path / "d")
+    store.checkpoint(tmp_path / "c")
+    store.apply_gradients(0, [1], [[1.0]])
+    weights, dumped = store.row(0, 1).weights, (tmp_path / "d").read_bytes()
+
+    def fail(_done: int, _total: int) -> None:
+        raise ZeroDivisionError("enough")
+
+    for call in (store.dump, store.load):
+        with pytest.raises(ZeroDivisionError, match="enough"):
+            call(tmp_path / "d", progress=fail)
+    with pytest.raises(ZeroDivisionError, match="enough"):
+        store.restore(tmp_path / "c", progress=fail)
+    assert (tmp_path / "d").read_bytes() == dumped
+    assert store.row(0, 1).weights == weights
+    for call in (store.dump, store.load, store.restore):
+        with pytest.raises(TypeError, match=r"`progress` must be callable or None\. Received: progress=1"):
+            call(tmp_path / "c", progress=1)
+
+
+def test_an_empty_path_is_refused_by_name_before_anything_is_done(store):
+    store.add_group(0, 1)
+    storage = damo.PyStorage(store.directory)
+    for call in (storage.dump, storage.load):
+        with pytest.raises(ValueError, match=r"`path` must be a path\. Received: path=''"):
+            call("", progress=lambda _done, _total: pytest.fail("work had begun"))
 
 
 def test_load_merges_unless_told_to_replace(trained, tmp_path):

@@ -248,10 +248,21 @@ void CheckpointDelta(const PyStorage& self, const std::filesystem::path& directo
   CallOnPaths([&] { return self.store()->CheckpointDelta(directory.string(), since.string()); });
 }
 
-void Restore(const PyStorage& self, const std::vector<std::filesystem::path>& chain) {
+void Restore(const PyStorage& self, const std::vector<std::filesystem::path>& chain,
+             const py::object& progress) {
   const std::vector<std::string> directories(chain.begin(), chain.end());
-  CallOnPaths([&] { return self.store()->Restore(directories); });
+  PyProgress py_progress(progress);
+  const Status status = [&] {
+    const GilRelease gil_release;
+    return self.store()->Restore(directories, [&](int64_t num_rows, int64_t num_total) {
+      return py_progress.Report(num_rows, num_total);
+    });
+  }();
+  py_progress.Rethrow();
+  ThrowIfPathError(status);
 }
+
+std::vector<int> Groups(const PyStorage& self) { return ValueOrThrow(self.store()->Groups()); }
 
 std::shared_ptr<Store> OpenStore(const std::string& directory, const StoreOptions& options) {
   StatusOr<std::shared_ptr<Store>> store = [&] {
@@ -361,6 +372,7 @@ void DefineStorage(py::module_& module) {
           "directory", [](const PyStorage& self) { return self.store()->directory(); },
           "Canonical path of the store.")
       .def_property_readonly("options", &Options, "How the store is open, defaults filled in.")
+      .def_property_readonly("groups", &Groups, "Numbers of the groups that exist, in ascending order.")
       .def_property_readonly("closed", &Closed, "Whether close() has been called by anyone.")
       .def("add_group", &AddGroup, py::arg("group"), py::arg("dim"), py::arg("initializer"),
            py::arg("optimizer"), py::arg("schedule") = py::none(), py::kw_only(),
@@ -403,8 +415,10 @@ void DefineStorage(py::module_& module) {
            "Writes the store as of one moment into a new directory.")
       .def("checkpoint_delta", &CheckpointDelta, py::arg("directory"), py::arg("since"),
            "Writes what has changed since the checkpoint `since` into a new directory.")
-      .def("restore", &Restore, py::arg("chain"),
-           "Makes the store what it was at a checkpoint: a list of one, or of a full one and its deltas.")
+      .def("restore", &Restore, py::arg("chain"), py::kw_only(), py::arg("progress") = py::none(),
+           "Makes the store what it was at a checkpoint: a list of one, or of a full one and its deltas.\n"
+           "progress(rows compared, rows in all) is called now and then; what it raises ends the work, of\n"
+           "which nothing is then done.")
       .def("close", &CallStore<&Store::Close>, "Closes the store for everyone in this process.")
       .def("__enter__", [](py::object self) { return self; })
       .def("__exit__", [](const PyStorage& self, const py::args&) { CallStore<&Store::Close>(self); });

@@ -21,6 +21,7 @@
 #include "damo/table/delete_rows.h"
 #include "pybind/gil_release.h"
 #include "pybind/py_arrays.h"
+#include "pybind/py_progress.h"
 #include "pybind/py_status.h"
 
 namespace damo::python {
@@ -37,18 +38,35 @@ int64_t WithoutGil(const Call& call) {
   return ValueOrThrow(std::move(result));
 }
 
+// The same for a call that tells a Python function of rows done and rows in all.
+template <typename Call>
+int64_t WithProgress(const py::object& progress, const Call& call) {
+  PyProgress py_progress(progress);
+  StatusOr<int64_t> result = [&] {
+    const GilRelease gil_release;
+    return call([&](int64_t num_rows, int64_t num_total) { return py_progress.Report(num_rows, num_total); });
+  }();
+  py_progress.Rethrow();
+  return ValueOrThrow(std::move(result));
+}
+
 int64_t Dump(const PyStorage& self, const std::filesystem::path& path, std::optional<int64_t> group,
-             int64_t min_count, std::optional<double> expire_days) {
-  return WithoutGil([&] { return WriteDump(*self.store(), path.string(), group, {min_count, expire_days}); });
+             int64_t min_count, std::optional<double> expire_days, const py::object& progress) {
+  return WithProgress(progress, [&](const RowProgress& report) {
+    return WriteDump(*self.store(), path.string(), group, {min_count, expire_days}, report);
+  });
 }
 
 void CheckOutside(const PyStorage& self, const std::filesystem::path& path) {
   ThrowIfError(CheckOutsideStore(path.string(), self.store()->directory()));
 }
 
-int64_t Load(const PyStorage& self, const std::filesystem::path& path, const std::string& mode_name) {
+int64_t Load(const PyStorage& self, const std::filesystem::path& path, const std::string& mode_name,
+             const py::object& progress) {
   const ImportMode mode = ValueOrThrow(ParseImportMode(mode_name));
-  return WithoutGil([&] { return LoadDump(*self.store(), path.string(), mode); });
+  return WithProgress(progress, [&](const RowProgress& report) {
+    return LoadDump(*self.store(), path.string(), mode, report);
+  });
 }
 
 int64_t Delete(const PyStorage& self, int64_t group, const py::object& keys_object) {
@@ -150,17 +168,21 @@ void ReadRows(const PyStorage& self, int64_t group, const py::function& visit, i
 void DefineTransfer(py::class_<PyStorage>& storage) {
   storage
       .def("dump", &Dump, py::arg("path"), py::kw_only(), py::arg("group") = py::none(),
-           py::arg("min_count") = 0, py::arg("expire_days") = py::none(),
+           py::arg("min_count") = 0, py::arg("expire_days") = py::none(), py::arg("progress") = py::none(),
            "Writes the weights of all rows, or of one group's, to a file (docs/dump_format.md), replacing "
            "one\n"
            "that is there when the new one is complete. Rows updated less often than min_count, or not for\n"
-           "expire_days, are left out. Returns the number of rows.")
+           "expire_days, are left out. Returns the number of rows. progress(rows written, rows in all) is\n"
+           "called now and then; what it raises ends the work and comes out of here.")
       .def(
           "check_outside", &CheckOutside, py::arg("path"),
           "Raises a ValueError if `path` lies inside the store's own directory, where others must not write.")
-      .def("load", &Load, py::arg("path"), py::kw_only(), py::arg("mode") = "merge",
-           "Puts the rows of a dump into their groups, all or none. mode 'merge' keeps rows of other keys,\n"
-           "'replace' deletes them. Returns the number of rows.")
+      .def(
+          "load", &Load, py::arg("path"), py::kw_only(), py::arg("mode") = "merge",
+          py::arg("progress") = py::none(),
+          "Puts the rows of a dump into their groups, all or none. mode 'merge' keeps rows of other keys,\n"
+          "'replace' deletes them. Returns the number of rows. progress(rows loaded, rows in all) is called\n"
+          "now and then; what it raises ends the work, of which nothing is then done.")
       .def("delete", &Delete, py::arg("group"), py::arg("keys"),
            "Deletes the rows of `keys`, uint64 [n]; those without a row are passed over. Returns how many\n"
            "had one.")

@@ -49,8 +49,11 @@ def restore(store: StoreOpener, checkpoints: tuple[str, ...], output: Output) ->
 
     If CHECKPOINT is a delta, what it builds on is found by itself; or name all of them, the full one first.
     """
-    with _opened_or_made(store, checkpoints[0]) as storage:
-        output.wait_for("comparing rows", lambda: storage.restore(list(checkpoints)))
+    with (
+        _opened_or_made(store, checkpoints[0]) as storage,
+        output.progress("comparing rows") as advance,
+    ):
+        storage.restore(list(checkpoints), progress=advance)
     rows = read_description(checkpoints[-1]).rows
     data = {"directory": store.directory, "checkpoints": list(checkpoints), "rows": rows}
     output.show(data, Facts({"restored from": checkpoints[-1], "rows": rows}))

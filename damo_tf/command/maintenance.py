@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import click
+import damo
 
 from damo_tf.command.inspection import group_number
 from damo_tf.command.keys import read_keys
@@ -20,12 +21,24 @@ _KEYS_PER_PART = 1 << 16
 @json_option
 def expire(store: StoreOpener, output: Output) -> None:
     """Remove the rows of STORE that are past their time to live."""
-    with store.writing() as storage:
-        with output.progress("looking at rows") as advance:
-            removed = storage.expire(lambda scanned, _removed: advance(scanned, None))
-        rows = storage.size()
+    scanned = 0
+    with store.writing() as storage, output.progress("looking at rows") as advance:
+
+        def note(num_scanned: int, _removed: int) -> None:
+            nonlocal scanned
+            scanned = num_scanned
+            advance(scanned, None)
+
+        removed = storage.expire(note)
+        # Where rows expire a size takes a pass over them, which they have just had.
+        rows = scanned - removed + sum(map(storage.size, _groups_without_ttl(storage)))
     data = {"directory": store.directory, "removed": removed, "rows": rows}
     output.show(data, Facts({"rows removed": removed, "rows left": rows}))
+
+
+def _groups_without_ttl(storage: damo.PyStorage) -> list[int]:
+    forever = (None, "never") if storage.options["ttl_seconds"] is None else ("never",)
+    return [number for number in storage.groups if storage.group_config(number)["ttl_seconds"] in forever]
 
 
 @click.command(short_help="Delete the rows of keys.")

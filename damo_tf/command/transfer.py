@@ -26,11 +26,8 @@ def dump(
     output: Output,
 ) -> None:
     """Write the weights of STORE, as of one moment, to the file PATH, for serving."""
-    with store.reading() as storage:
-        rows = output.wait_for(
-            "writing rows",
-            lambda: storage.dump(path, group=group, min_count=min_count, expire_days=expire_days),
-        )
+    with store.reading() as storage, output.progress("writing rows") as advance:
+        rows = storage.dump(path, group=group, min_count=min_count, expire_days=expire_days, progress=advance)
     data = {"directory": store.directory, "path": path, "rows": rows}
     output.show(data, Facts({"rows written": rows}))
 
@@ -48,9 +45,7 @@ def dump(
 @json_option
 def load(store: StoreOpener, path: str, mode: str, output: Output) -> None:
     """Bring the rows of the file PATH, which `dump` wrote, into STORE, all or none."""
-    with store.writing() as storage:
-        rows = output.wait_for(
-            "loading rows", lambda: storage.load(path, mode="merge" if mode == "merge" else "replace")
-        )
+    with store.writing() as storage, output.progress("loading rows") as advance:
+        rows = storage.load(path, mode="merge" if mode == "merge" else "replace", progress=advance)
     data = {"directory": store.directory, "path": path, "mode": mode, "rows": rows}
     output.show(data, Facts({"rows loaded": rows}))

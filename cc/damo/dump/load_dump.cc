@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -34,9 +35,17 @@ StatusOr<FreshRows> MakeFreshRows(const Store& store, const DumpHeader& header) 
   return rows;
 }
 
+int64_t NumRecords(const DumpHeader& header) {
+  return static_cast<int64_t>(std::accumulate(header.counts.begin(), header.counts.end(), uint64_t{0}));
+}
+
 // Checks every record. Returns whether they are in ascending order.
-StatusOr<bool> CheckRecords(DumpReader& reader) {
+StatusOr<bool> CheckRecords(DumpReader& reader, const RowProgress& progress) {
   bool ascending = true;
+  const auto report = [&progress](int64_t /*num_checked*/, int64_t num_total) {
+    return progress ? progress(0, num_total) : Status();
+  };
+  RowReporter reporter(report, NumRecords(reader.header()));
   std::optional<std::pair<uint8_t, uint64_t>> last;
   for (;;) {
     DAMO_ASSIGN_OR_RETURN(const std::optional<DumpRecord> record, reader.Next());
@@ -46,8 +55,26 @@ StatusOr<bool> CheckRecords(DumpReader& reader) {
     const std::pair<uint8_t, uint64_t> next(record->group, record->key);
     ascending = ascending && (!last || *last <= next);
     last = next;
+    DAMO_RETURN_IF_ERROR(reporter.Add());
   }
 }
+
+// The rows of a source, reported as they pass.
+class ReportedSource final : public RowSource {
+ public:
+  // Both are borrowed.
+  ReportedSource(RowSource& source, RowReporter& reporter) : source_(source), reporter_(reporter) {}
+
+  StatusOr<std::optional<ImportedRow>> Next() override {
+    DAMO_ASSIGN_OR_RETURN(const std::optional<ImportedRow> row, source_.Next());
+    DAMO_RETURN_IF_ERROR(row ? reporter_.Add() : reporter_.Report());
+    return row;
+  }
+
+ private:
+  RowSource& source_;
+  RowReporter& reporter_;
+};
 
 class DumpSource final : public RowSource {
  public:
@@ -66,15 +93,20 @@ class DumpSource final : public RowSource {
   FreshRows& rows_;
 };
 
-StatusOr<int64_t> Load(Store& store, const std::string& path, ImportMode mode) {
+StatusOr<int64_t> Load(Store& store, const std::string& path, ImportMode mode, const RowProgress& progress) {
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<DumpReader> reader, DumpReader::Open(path));
   DAMO_ASSIGN_OR_RETURN(FreshRows rows, MakeFreshRows(store, reader->header()));
-  DAMO_ASSIGN_OR_RETURN(const bool ascending, CheckRecords(*reader));
+  DAMO_ASSIGN_OR_RETURN(const bool ascending, CheckRecords(*reader, progress));
   reader->Rewind();
   std::vector<int64_t> groups;
   for (const auto& entry : rows) groups.push_back(entry.first);
   DumpSource source(*reader, rows);
-  if (ascending) return ImportRows(store, groups, mode, source);
+  RowReporter reporter(progress, NumRecords(reader->header()));
+  const auto import = [&](RowSource& in_order) -> StatusOr<int64_t> {
+    ReportedSource reported(in_order, reporter);
+    return ImportRows(store, groups, mode, reported);
+  };
+  if (ascending) return import(source);
 
   RowSorter::Options options;
   options.directory = store.directory() + "/" + kIngestFolder;
@@ -85,14 +117,16 @@ StatusOr<int64_t> Load(Store& store, const std::string& path, ImportMode mode) {
     DAMO_RETURN_IF_ERROR(sorter.Add(row->group, row->key, row->bytes));
   }
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<RowSource> sorted, sorter.Finish());
-  return ImportRows(store, groups, mode, *sorted);
+  return import(*sorted);
 }
 
 }  // namespace
 
-StatusOr<int64_t> LoadDump(Store& store, const std::string& path, ImportMode mode) {
+StatusOr<int64_t> LoadDump(Store& store, const std::string& path, ImportMode mode,
+                           const RowProgress& progress) {
+  if (path.empty()) return InvalidArgument("`path` must be a path. Received: path=''");
   DAMO_RETURN_IF_ERROR(store.CheckWritable());
-  StatusOr<int64_t> num_rows = Load(store, path, mode);
+  StatusOr<int64_t> num_rows = Load(store, path, mode, progress);
   if (!num_rows.ok()) {
     return num_rows.status().WithContext(StrCat("load '", path, "' into store '", store.directory(), "'"));
   }

@@ -9,6 +9,7 @@
 
 #include "damo/base/status.h"
 #include "damo/dump/import_rows.h"
+#include "damo/table/row_progress.h"
 #include "damo/table/store.h"
 
 namespace damo {
@@ -17,8 +18,10 @@ namespace damo {
 // kReplace, groups that the file has and the store has lose all other rows. The whole file is checked before
 // the store is touched: header, sizes, groups, finite weights; each of its groups that has rows must exist,
 // with the same dim. Records may come in any order: other than that of WriteDump() costs a sort on disk.
-// Otherwise as ImportRows().
-StatusOr<int64_t> LoadDump(Store& store, const std::string& path, ImportMode mode);
+// Otherwise as ImportRows(). `progress` is told the rows that have been brought in; while the file is checked
+// none have.
+StatusOr<int64_t> LoadDump(Store& store, const std::string& path, ImportMode mode,
+                           const RowProgress& progress = nullptr);
 
 }  // namespace damo
 

@@ -316,6 +316,13 @@ std::vector<std::shared_ptr<EmbeddingTable>> Store::Tables() const {
   return tables;
 }
 
+StatusOr<std::vector<int>> Store::Groups() const {
+  DAMO_RETURN_IF_ERROR(session_->BeginRead().status());
+  std::vector<int> numbers;
+  for (const auto& table : Tables()) numbers.push_back(table->group());
+  return numbers;
+}
+
 StatusOr<int64_t> Store::Size() const {
   DAMO_RETURN_IF_ERROR(
       session_->BeginRead().status());  // an empty store that is closed is closed all the same

@@ -25,6 +25,7 @@
 #include "damo/storage/storage.h"
 #include "damo/table/embedding_table.h"
 #include "damo/table/recovery.h"
+#include "damo/table/row_progress.h"
 #include "damo/table/store_snapshot.h"
 #include "damo/table/verification.h"
 #include "damo/table/verifier.h"
@@ -87,6 +88,9 @@ class Store {
   // The table of a group that exists; else NotFound, listing those that do.
   StatusOr<std::shared_ptr<EmbeddingTable>> Table(int64_t group) const;
 
+  // The groups that exist, in ascending order.
+  StatusOr<std::vector<int>> Groups() const;
+
   // Rows of all groups; see EmbeddingTable::Size().
   StatusOr<int64_t> Size() const;
   StatusOr<StoreStats> Stats() const;
@@ -148,7 +152,9 @@ class Store {
   // full one and then deltas. A group that the checkpoint lacks has no rows afterwards. Everything is
   // validated before anything changes. Apply calls and flushes wait; lookups go on and see each row as before
   // or after.
-  Status Restore(const std::vector<std::string>& chain);
+  //
+  // `progress` is told the rows that have been compared, of those of the checkpoint.
+  Status Restore(const std::vector<std::string>& chain, const RowProgress& progress = nullptr);
 
   ~Store();
   // Waits for calls under way, flushes and closes. Later calls fail with FailedPrecondition; closing again is
@@ -218,7 +224,7 @@ class Store {
     int64_t event_millis = 0;  // of a clock of events
   };
   using TableMap = std::map<int, std::shared_ptr<EmbeddingTable>>;
-  Status RestoreFrom(Storage& storage, CheckpointChain& chain);
+  Status RestoreFrom(Storage& storage, CheckpointChain& chain, const RowProgress& progress);
   // Tables of the groups that the store lacks; `cached` as in MakeTable().
   StatusOr<TableMap> MakeNewTables(const RestoredGroups& groups, const Storage& storage,
                                    CachedTables* cached);
@@ -228,9 +234,10 @@ class Store {
       const Group& has, std::shared_ptr<const GroupRecipe> restored) const;
   // Fails unless the filters that will be in memory leave enough of the memory budget to rows.
   Status CheckFiltersFit(const RestoredGroups& groups) const;
-  Status ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups);
+  Status ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups,
+                        const RowProgress& progress);
   Status WriteContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups,
-                      SortedBatch& batch) const;
+                      const RowProgress& progress, SortedBatch& batch) const;
 
   const StoreOptions options_;
   const std::shared_ptr<StoreSession> session_;

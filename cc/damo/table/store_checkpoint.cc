@@ -78,22 +78,27 @@ Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& n
 
 // ---- restore ----
 
-// Passes rows on, and counts them.
+// Passes rows on, counts and reports them.
 class CountingCursor final : public RowCursor {
  public:
-  explicit CountingCursor(std::unique_ptr<RowCursor> rows) : rows_(std::move(rows)) {}
+  // `reporter` is borrowed.
+  CountingCursor(std::unique_ptr<RowCursor> rows, RowReporter* reporter)
+      : rows_(std::move(rows)), reporter_(reporter) {}
   bool Next() override {
-    const bool at_row = rows_->Next();
-    num_rows_ += at_row ? 1 : 0;
-    return at_row;
+    if (!reported_.ok() || !rows_->Next()) return false;
+    ++num_rows_;
+    reported_ = reporter_->Add();
+    return reported_.ok();
   }
   uint64_t key() const override { return rows_->key(); }
   std::string_view row() const override { return rows_->row(); }
-  Status status() const override { return rows_->status(); }
+  Status status() const override { return reported_.ok() ? rows_->status() : reported_; }
   int64_t num_rows() const { return num_rows_; }
 
  private:
   const std::unique_ptr<RowCursor> rows_;
+  RowReporter* const reporter_;
+  Status reported_;
   int64_t num_rows_ = 0;
 };
 
@@ -200,18 +205,18 @@ Status Store::WriteDelta(const std::string& target, const std::string& since) {
 
 // ---- restore ----
 
-Status Store::Restore(const std::vector<std::string>& directories) {
+Status Store::Restore(const std::vector<std::string>& directories, const RowProgress& progress) {
   const auto restore = [&]() -> Status {
     DAMO_RETURN_IF_ERROR(session_->BeginWrite().status());
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointChain> chain, CheckpointChain::Open(directories));
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-    return RestoreFrom(*storage, *chain);
+    return RestoreFrom(*storage, *chain, progress);
   };
   const std::string newest = directories.empty() ? "" : directories.back();
   return restore().WithContext(StrCat("restore store '", directory(), "' from '", newest, "'"));
 }
 
-Status Store::RestoreFrom(Storage& storage, CheckpointChain& chain) {
+Status Store::RestoreFrom(Storage& storage, CheckpointChain& chain, const RowProgress& progress) {
   // I/O under the lock on purpose: whoever adds a group waits to be told whether it is there, and a moment of
   // all groups is before the restore or after it.
   const std::lock_guard<std::mutex> change_lock(change_mutex_);
@@ -219,7 +224,7 @@ Status Store::RestoreFrom(Storage& storage, CheckpointChain& chain) {
   // All that may fail comes before the commit: tables of groups that the store lacks, too.
   CachedTables cached;
   DAMO_ASSIGN_OR_RETURN(const TableMap new_tables, MakeNewTables(groups, storage, &cached));
-  const auto replace = [&] { return ReplaceContent(storage, chain, groups); };
+  const auto replace = [&] { return ReplaceContent(storage, chain, groups, progress); };
   if (write_back_ != nullptr) {
     std::vector<WriteBackSource*> sources;
     for (const auto& [number, table] : cached) sources.push_back(table->source());
@@ -309,13 +314,14 @@ Status Store::CheckFiltersFit(const RestoredGroups& groups) const {
 
 // While nothing else writes. What was applied since the last flush is void: neither are rows newer in memory
 // written, nor is the log replayed again.
-Status Store::ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups) {
+Status Store::ReplaceContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups,
+                             const RowProgress& progress) {
   DAMO_RETURN_IF_ERROR(session_->CheckStillWriting());
   // What is alike here and in the checkpoint is not written, and must not go as a row that expired after that
   // was made: the time may be about to go back.
   DAMO_RETURN_IF_ERROR(storage.RevokeReleases());
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
-  DAMO_RETURN_IF_ERROR(WriteContent(storage, chain, groups, *batch));
+  DAMO_RETURN_IF_ERROR(WriteContent(storage, chain, groups, progress, *batch));
   DAMO_RETURN_IF_ERROR(batch->Finish());
   Status committed = batch->Commit();
   if (!committed.ok()) {
@@ -336,20 +342,24 @@ Status Store::ReplaceContent(Storage& storage, const CheckpointChain& chain, con
 }
 
 Status Store::WriteContent(Storage& storage, const CheckpointChain& chain, const RestoredGroups& groups,
-                           SortedBatch& batch) const {
+                           const RowProgress& progress, SortedBatch& batch) const {
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StorageSnapshot> now, storage.NewSnapshot());
+  int64_t num_total = 0;
+  for (const auto& [number, group] : groups) num_total += group.state.num_rows;
+  RowReporter reporter(progress, num_total);
   for (const auto& [number, group] : groups) {
     const auto byte = static_cast<uint8_t>(number);
     const auto write = [&](uint64_t key, std::optional<std::string_view> row) {
       return row ? batch.PutRow(byte, key, *row) : batch.DeleteRow(byte, key);
     };
-    CountingCursor restored(chain.NewCursor(byte));
+    CountingCursor restored(chain.NewCursor(byte), &reporter);
     DAMO_RETURN_IF_ERROR(DiffRows(*now->NewCursor(byte), restored, write));
     DAMO_RETURN_IF_ERROR(
         CheckNumRows(number, restored.num_rows(), group.state.num_rows, group.rows_released));
     DAMO_RETURN_IF_ERROR(PutGroupConfig(group.recipe->config, batch));
     DAMO_RETURN_IF_ERROR(PutGroupState(number, group.state, batch));
   }
+  DAMO_RETURN_IF_ERROR(reporter.Report());
   DAMO_RETURN_IF_ERROR(PutOtherEntries(*now, chain, batch));
   if (log_ == nullptr) return Status();
   const uint64_t end = log_->next_lsn();
