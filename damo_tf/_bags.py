@@ -12,6 +12,21 @@ from damo_tf._ids import Ids, as_vector, flat_values
 COMBINERS = ("sum", "mean", "sqrtn")
 
 
+class Feature(NamedTuple):
+    """What a layer is called with for one feature; `check_combinable` holds.
+
+    ids: int64 or uint64.
+    combiner: what combines the last axis; `None`: each id's row is an output.
+    weights: floats, one for each of the ids and laid out like them; or `None`.
+    mask: bools, likewise, of dense ids: those that are `False` are left out. `None`: none is.
+    """
+
+    ids: Ids
+    combiner: str | None
+    weights: Any = None
+    mask: Any = None
+
+
 class Bags(NamedTuple):
     """The keys of one feature, shared out to bags whose rows are combined.
 
@@ -94,20 +109,35 @@ def with_rows(keys: Ids, rows: tf.Tensor) -> Any:
     return keys.with_flat_values(shaped) if isinstance(keys, tf.RaggedTensor) else shaped
 
 
-def as_bags(keys: Ids, combiner: str | None, weights: Any = None, mask: Any = None) -> Bags:
-    """The bags of one feature.
+def in_place(feature: Feature) -> tuple[tf.TensorShape, Callable[[tf.Tensor], Any]]:
+    """How the vectors of a feature are laid out when they come from elsewhere.
 
-    Args:
-        keys: int64 or uint64; `check_combinable` holds.
-        combiner: what combines the last axis; `None`: each key is a bag.
-        weights: floats, one for each of the keys and laid out like them; or `None`.
-        mask: bools, likewise, of dense keys: those that are `False` are left out. `None`: none is.
+    Returns:
+        The shape of the vectors without their last axis: that of the output or, where that is ragged, of
+        its flat values. And what makes the output of such vectors, needing no more of the ids than the row
+        splits of a ragged output.
+    """
+    ids, combiner = feature.ids, feature.combiner
+    if not isinstance(ids, tf.RaggedTensor):
+        return (ids.shape if combiner is None else ids.shape[:-1]), lambda vectors: vectors
+    flat = ids.flat_values.shape
+    if combiner is None:
+        return flat, ids.with_flat_values
+    if flat.rank != 1:  # the last axis is uniform
+        return flat[:-1], ids.with_flat_values
+    outer = ids.shape[:1] if ids.ragged_rank == 1 else tf.TensorShape([None])
+    return outer, lambda vectors: _with_innermost(ids, vectors)
+
+
+def as_bags(feature: Feature) -> Bags:
+    """The bags of one feature; without a combiner each of its keys is one.
 
     Raises:
         TypeError: weights are not floats, or not ragged or sparse as the keys are.
         ValueError: weights or mask have another shape than the keys.
         tf.errors.InvalidArgumentError: so it turns out when the graph runs; sparse keys are not in order.
     """
+    keys, combiner, weights, mask = feature
     flat = as_vector(keys)
     if combiner is None:
         splits = tf.range(tf.size(flat, tf.int64) + 1)

@@ -15,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from damo_tf._arguments import as_keys, check_int, check_path, check_positive
-from damo_tf.export.dense import DESCRIPTION
+from damo_tf._arguments import check_int, check_path, check_positive
+from damo_tf._ids import flat_values
+from damo_tf._request import feature_of, flat_tensors, names_of
+from damo_tf.export.dense import DESCRIPTION, FORMAT
+from damo_tf.export.vectors import vectors_of
 from damo_tf.row_sources import (
     CheckpointSource,
     DumpSource,
@@ -27,8 +30,6 @@ from damo_tf.row_sources import (
     has_checkpoints,
 )
 from damo_tf.store import DEFAULT_MEMORY_BUDGET, Store
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -131,31 +132,32 @@ class Predictor:
         """Why the last automatic refresh failed; `None` if it did not. The rows before stay in service."""
         return self._error
 
-    def predict(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+    def predict(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """The model's predictions.
 
         Args:
-            inputs: the inputs of the exported model, by name.
+            inputs: the inputs of the exported model, by name, as arrays; what a `FeatureHash` layer takes is
+                text or integers, as there. A ragged input is a `tf.RaggedTensor` or lists of lists, a sparse
+                one a `tf.SparseTensor`; both may be given as the tensors that they consist of, too, under the
+                names that `composite_inputs` in `embeddings.json` has for them.
 
         Returns:
             Its outputs, by name.
 
         Raises:
-            ValueError: an input is missing or unknown, or of a wrong shape.
-            TypeError: ids are not integers.
+            ValueError: an input is missing or unknown, of a wrong shape, or its parts do not fit together.
+            TypeError: ids are not integers, or an input is of another wrong type.
             RuntimeError: the predictor, or the store it was given, is closed; a row is damaged.
         """
         serving = self._serving
         if self._closed.is_set():
             raise RuntimeError(f"{self!r} is closed")
-        self._check_inputs(inputs)
-        computed = self._computed_ids(inputs)
-        feeds = {name: _as_tensor(inputs[name], self._specs[name]) for name in self._other_inputs}
+        tensors = self._tensors(inputs)
+        feeds = {name: _as_tensor(tensors[name], self._specs[name]) for name in self._other_inputs}
+        tensors |= self._computed(tensors)
         for embedding in self._embeddings:
-            name = embedding["input"]
-            ids = computed[name] if embedding["field"] is None else inputs[embedding["field"]]
-            vectors = serving.rows[embedding["store"]].lookup(embedding, as_keys(ids))
-            feeds[name] = _as_tensor(vectors, self._specs[name])
+            vectors = _vectors(embedding, tensors, serving.rows[embedding["store"]])
+            feeds[embedding["input"]] = _as_tensor(vectors, self._specs[embedding["input"]])
         outputs = self._signatures["serving_default"](**feeds)
         return {name: outputs[name].numpy() for name in self._description["outputs"]}
 
@@ -202,10 +204,12 @@ class Predictor:
         return f"Predictor({str(self._directory)!r})"
 
     def _names_of_inputs(self) -> set[str]:
-        """Of the exported model."""
-        fields = {embedding["field"] for embedding in self._embeddings} - {None}
-        raw = self._signatures["ids"].structured_input_signature[1] if "ids" in self._signatures else ()
-        return {*fields, *raw, *self._other_inputs}
+        """Of the tensors that requests must have."""
+        named = {name for embedding in self._embeddings for name in names_of(embedding)}
+        if "ids" in self._signatures:
+            signature = self._signatures["ids"]
+            named = (named - set(signature.structured_outputs)) | set(signature.structured_input_signature[1])
+        return named | set(self._other_inputs)
 
     def _given(self, store: Any) -> list[Any]:
         """What the argument `store` says about each store."""
@@ -273,22 +277,45 @@ class Predictor:
                     warnings.warn(f"{self!r} goes on with the rows it has: {error}", stacklevel=2)
                 self._error = error
 
-    def _check_inputs(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
+    def _tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The tensors of a request, which are those there must be, or belong to them."""
         if not isinstance(inputs, Mapping):
             raise TypeError(f"`inputs` must be a dict. Received: {inputs!r}")
-        if set(inputs) != self._input_names:
-            raise ValueError(
-                f"`inputs` must have the names {sorted(self._input_names)}. Received: {sorted(inputs)}"
-            )
+        composites = self._description["composite_inputs"]
+        tensors = flat_tensors(inputs, composites)
+        parts = {name: whole for whole in composites for name in composites[whole]["tensors"]}
+        if not self._input_names <= set(tensors) <= self._input_names | set(parts):
+            names = sorted({parts.get(name, name) for name in self._input_names})
+            raise ValueError(f"`inputs` must have the names {names}. Received: {sorted(inputs)}")
+        return tensors
 
-    def _computed_ids(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
-        """The ids that the model computes from its inputs, by the name of the vectors they belong to."""
+    def _computed(self, tensors: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """What lookups need that the model computes from its inputs, by name."""
         if "ids" not in self._signatures:
             return {}
         signature = self._signatures["ids"]
         names = signature.structured_input_signature[1]
-        ids = signature(**{name: _as_tensor(inputs[name], spec) for name, spec in names.items()})
-        return {name: tensor.numpy() for name, tensor in ids.items()}
+        computed = signature(**{name: _as_tensor(tensors[name], spec) for name, spec in names.items()})
+        return {name: tensor.numpy() for name, tensor in computed.items()}
+
+
+def _vectors(embedding: dict[str, Any], tensors: dict[str, Any], rows: Rows) -> npt.NDArray[Any]:
+    """What the dense part takes for an entry of `embeddings.json`."""
+
+    def lookup(keys: tf.Tensor) -> npt.NDArray[np.float32]:
+        return rows.lookup(embedding, keys.numpy().view(np.uint64))
+
+    try:
+        feature = feature_of(embedding, tensors)
+        if feature.combiner is None:
+            return lookup(flat_values(feature.ids))
+        vectors = vectors_of(feature, lambda keys: tf.constant(lookup(keys)), embedding["padding_key"])
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"the ids for input `{embedding['input']}` are malformed: {error.message}"
+        ) from error
+    array: npt.NDArray[Any] = flat_values(vectors).numpy()
+    return array
 
 
 def _read_description(directory: Path) -> dict[str, Any]:
@@ -296,10 +323,20 @@ def _read_description(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"`directory` must be one that export_dense wrote. There is no '{path}'")
     description: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if description["format"] != _FORMAT:
+    if description["format"] not in (1, FORMAT):
         received = f"'{directory}' of format {description['format']}"
-        raise ValueError(f"`directory` must be of format {_FORMAT}. Received: {received}")
-    return description
+        raise ValueError(f"`directory` must be of format {FORMAT} or before. Received: {received}")
+    return _as_of_now(description)
+
+
+def _as_of_now(description: dict[str, Any]) -> dict[str, Any]:
+    """A description with what format 1 did not have: it knew one vector for each id of dense inputs alone."""
+    since_format_2: dict[str, Any] = {
+        **{"row_splits": [], "indices": None, "dense_shape": None},
+        **{"hash": None, "combiner": None, "weights": None, "mask": None},
+    }
+    embeddings = [since_format_2 | embedding for embedding in description["embeddings"]]
+    return {"composite_inputs": {}} | description | {"embeddings": embeddings}
 
 
 def _as_tensor(value: npt.ArrayLike, spec: tf.TensorSpec) -> tf.Tensor:

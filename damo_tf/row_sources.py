@@ -66,12 +66,15 @@ class DumpRows:
         if group not in self._keys:
             raise ValueError(f"the dump must have group {group}. Received: one with {sorted(self._keys)}")
         flat = keys.reshape(-1)
-        vectors = self._absent(embedding, flat)
+        vectors = np.zeros((len(flat), embedding["dim"]), np.float32)
+        found = np.zeros(len(flat), bool)
         stored = self._keys[group]
         if len(stored):
             places = np.minimum(np.searchsorted(stored, flat), len(stored) - 1)
             found = stored[places] == flat
             vectors[found] = self._weights[group][places[found]]
+        if embedding["missing"] == "initial" and not found.all():
+            vectors[~found] = self._initial_values(embedding, flat[~found])
         if embedding["padding_key"] is not None:
             vectors[flat == np.uint64(embedding["padding_key"])] = 0
         return vectors.reshape(*keys.shape, embedding["dim"])
@@ -80,10 +83,9 @@ class DumpRows:
         self._keys[number] = np.ascontiguousarray(group.keys)
         self._weights[number] = group.weights
 
-    def _absent(self, embedding: dict[str, Any], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
-        """What keys read as that have no row."""
-        if embedding["missing"] == "zeros":
-            return np.zeros((len(keys), embedding["dim"]), np.float32)
+    def _initial_values(
+        self, embedding: dict[str, Any], keys: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.float32]:
         values = initial_values(
             tf.constant(keys.view(np.int64)),
             seed=self._seed,

@@ -18,3 +18,16 @@ for name in ("damo", "damo_tf"):
         continue
     raise AssertionError(f"{name} can be imported")
 """
+
+#: What such a program needs to read the rows of a dump, `group, {key: weights}` of each group.
+READ_ROWS = """
+import numpy as np
+
+def read_rows(path):  # as docs/dump_format.md has it
+    with open(path, "rb") as file:
+        dims, counts = np.fromfile(file, "<i4", 256), np.fromfile(file, "<u8", 256)
+        for group in np.flatnonzero(dims):
+            record = np.dtype([("key", "<u8"), ("group", "<i4"), ("weights", "<f4", (int(dims[group]),))])
+            rows = np.fromfile(file, record, int(counts[group]))
+            yield int(group), dict(zip(rows["key"].tolist(), rows["weights"]))
+"""

@@ -283,8 +283,28 @@ def test_wrong_arguments_and_inputs_are_refused_by_name_rule_and_value(model, tm
     predictor.close()
 
 
-def test_a_dense_part_of_another_format_is_refused(model, tmp_path):
-    path = Path(tmp_path / "exported" / "embeddings.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(ValueError, match=r"`directory` must be of format 1. .* of format 2"):
+def change_description(directory: Path, change: Callable[[dict], None]) -> None:
+    path = directory / "embeddings.json"
+    description = json.loads(path.read_text())
+    change(description)
+    path.write_text(json.dumps(description))
+
+
+def test_a_dense_part_of_format_1_is_served(model, tmp_path):
+    def as_of_format_1(description):
+        description["format"] = 1
+        del description["composite_inputs"]
+        for embedding in description["embeddings"]:
+            for member in ("row_splits", "indices", "dense_shape", "hash", "combiner", "weights", "mask"):
+                del embedding[member]
+
+    change_description(tmp_path / "exported", as_of_format_1)
+
+    with damo_tf.Predictor(tmp_path / "exported") as predictor:
+        check_equal(predictor, model)
+
+
+def test_a_dense_part_of_a_later_format_is_refused(model, tmp_path):
+    change_description(tmp_path / "exported", lambda description: description.update(format=3))
+    with pytest.raises(ValueError, match=r"`directory` must be of format 2 or before. .* of format 3"):
         damo_tf.Predictor(tmp_path / "exported")

@@ -3,6 +3,7 @@
 
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import keras
 import tensorflow as tf
 
 from damo_tf._arguments import check_int
-from damo_tf._ids import as_keys
+from damo_tf._bags import Feature
 from damo_tf.dump_file import DumpedGroup, read_dump
 from damo_tf.export.inline_tables import InlineTable
+from damo_tf.export.plain_hash import hash_of
 from damo_tf.export.saved_model import published, traced, write
 from damo_tf.export.signature import ModelSignature, Tensors
-from damo_tf.layers import Embedding
-from damo_tf.layers.substitution import check_one_vector_per_id, substituted_lookups
+from damo_tf.export.vectors import vectors_of
+from damo_tf.layers import Embedding, FeatureHash
+from damo_tf.layers.substitution import substituted_ops
 from damo_tf.store import Store
 
 
@@ -32,7 +35,10 @@ def export_inline(
     It needs nothing but TensorFlow: TensorFlow Serving, or `tf.saved_model.load` where damo_tf is not
     installed. Its signature `serving_default` takes the model's inputs and gives its outputs, by name. What
     an id reads as is what it reads as in the layer: its row, zeros if it is padding, else its initial value,
-    computed in the graph, or zeros with `missing="zeros"` or in a group with a `min_count`.
+    computed in the graph, or zeros with `missing="zeros"` or in a group with a `min_count`. Ids may be dense,
+    ragged or sparse, combined, and hashed by a `damo_tf.FeatureHash`, which is written in TensorFlow's ops.
+    In the signature a ragged input is two tensors, `NAME_values` and `NAME_row_splits`, a sparse one three,
+    `NAME_indices`, `NAME_values` and `NAME_dense_shape`.
 
     Each group that the model looks up is a static hash table, whose keys are a text file in `assets/`, and a
     matrix, a variable. The rows of a store are those of one moment. They take the memory of the matrix, here
@@ -51,7 +57,8 @@ def export_inline(
         min_count: integer >= 0. Rows with fewer updates are left out; their ids read as those without a row.
             Default 0: all rows.
         input_signature: what a subclassed model is called with: a `tf.TensorSpec` with a name, or a dict or
-            list of them. Not needed for functional and sequential models. Default `None`.
+            list of such, ragged and sparse ones among them. Not needed for functional and sequential
+            models. Default `None`.
 
     Raises:
         ValueError: an argument breaks its rule; the model has no `damo_tf.Embedding`, or something else in
@@ -66,7 +73,7 @@ def export_inline(
         tables = _InlineTables(Path(scratch), min_count)
 
         def serve(tensors: Tensors) -> Tensors:
-            with substituted_lookups(tables.substitute):
+            with substituted_ops(tables):
                 return signature.call(tensors)
 
         function = traced(serve, signature.specs)
@@ -75,7 +82,7 @@ def export_inline(
 
 
 class _InlineTables:
-    """The tables of the groups that a model turns out to look up, each made when it is first met."""
+    """A substitute with the tables of the groups that a model turns out to look up, made when first met."""
 
     def __init__(self, folder: Path, min_count: int) -> None:
         self._folder = folder
@@ -83,15 +90,16 @@ class _InlineTables:
         self._dumps: dict[str, dict[int, DumpedGroup]] = {}
         self._tables: dict[tuple[str, int], InlineTable] = {}
 
-    def substitute(self, layer: Embedding, inputs: Any) -> Any:
+    def lookup(self, layer: Embedding, inputs: Any, features: list[Feature]) -> list[Any]:
         """What the layer's call returns, looked up in a table of plain TensorFlow."""
         with tf.init_scope():
             table = self._table(layer.store, layer.group)
-        outputs = []
-        for ids in tf.nest.flatten(inputs):
-            check_one_vector_per_id(layer, ids)
-            outputs.append(table.lookup(as_keys(ids), padding_key=layer.padding_key, missing=layer.missing))
-        return tf.nest.pack_sequence_as(inputs, [tf.cast(output, layer.compute_dtype) for output in outputs])
+        lookup = partial(table.lookup, padding_key=layer.padding_key, missing=layer.missing)
+        return [vectors_of(feature, lookup, layer.padding_key) for feature in features]
+
+    def hash(self, layer: FeatureHash, values: tf.Tensor) -> tf.Tensor:
+        """What the layer's call returns."""
+        return hash_of(layer, values)
 
     def check_used(self, model: keras.Model) -> None:
         """Raises ValueError if no table has been asked for."""

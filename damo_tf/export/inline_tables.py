@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from damo_tf.dump_file import DumpedGroup
 from damo_tf.export.initial_values import initial_values
+from damo_tf.export.vectors import is_padding
 
 #: Rows that are copied at a time.
 _BYTES_PER_PART = 1 << 24
@@ -57,7 +58,7 @@ class InlineTable(tf.Module):
         places = self._place_of(flat)
         absent = tf.equal(places, self._num_rows)
         if padding_key is not None:
-            padding = tf.equal(flat, tf.constant(np.uint64(padding_key).astype(np.int64)))
+            padding = is_padding(flat, padding_key)
             places = tf.where(padding, tf.constant(self._num_rows, tf.int64), places)
             absent = tf.logical_and(absent, tf.logical_not(padding))
         weights = tf.gather(self._matrix, places)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models as functions from named tensors to named tensors, which is what a SavedModel's signature is."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -37,12 +38,25 @@ class ModelSignature:
             names = _names_of_leaves(input_signature)
             self._structure = input_signature
         self.specs = self._flat_specs(names)
+        self.composites = self._describe_composites(names)
 
     def call(self, tensors: Tensors) -> Tensors:
         """What the model predicts, in the order of its outputs."""
         flat = [tensors[name] for name in self.specs]
         inputs = tf.nest.pack_sequence_as(self._structure, flat, expand_composites=True)
         return _named_outputs(self._model, self._model(inputs, training=False))
+
+    def _describe_composites(self, names: list[str]) -> dict[str, Any]:
+        """Of each ragged or sparse input how it is given: as the values of JSON."""
+        return {
+            name: {
+                "kind": "sparse" if isinstance(spec, tf.SparseTensorSpec) else "ragged",
+                "dtype": spec.dtype.name,
+                "tensors": [name + suffix for suffix in suffixes],
+            }
+            for name, spec in zip(names, tf.nest.flatten(self._structure), strict=True)
+            if (suffixes := _suffixes(spec)) != [""]
+        }
 
     def _flat_specs(self, names: list[str]) -> dict[str, tf.TensorSpec]:
         specs: dict[str, tf.TensorSpec] = {}
@@ -61,14 +75,14 @@ class UniqueNames:
     def __init__(self, taken: Any = ()) -> None:
         self._taken = set(taken)
 
-    def take(self, wanted: str) -> str:
-        """`wanted`, or `wanted_1` and so on."""
+    def take(self, wanted: str, suffixes: Iterable[str] = ("",)) -> str:
+        """`wanted`, or `wanted_1` and so on, so that the names with all of `suffixes` are free and taken."""
         name = wanted
         number = 0
-        while name in self._taken:
+        while any(name + suffix in self._taken for suffix in suffixes):
             number += 1
             name = f"{wanted}_{number}"
-        self._taken.add(name)
+        self._taken.update(name + suffix for suffix in suffixes)
         return name
 
 

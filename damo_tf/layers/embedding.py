@@ -25,7 +25,7 @@ from damo_tf._arguments import (
     check_positive,
     is_number,
 )
-from damo_tf._bags import Bags, as_bags, check_combinable, check_combiner, of_each, with_rows
+from damo_tf._bags import Bags, Feature, as_bags, check_combinable, check_combiner, of_each, with_rows
 from damo_tf._ids import Ids, as_keys, as_one_vector, check_ids, flat_values
 from damo_tf._learning_rate import LearningRate, deserialize, serialize
 from damo_tf.layers import in_model, saved_rows
@@ -300,20 +300,13 @@ class Embedding(keras.layers.Layer):
 
     def call(self, inputs: Any, weights: Any = None, training: bool | None = None, mask: Any = None) -> Any:
         """Looks up the rows of `inputs`, and combines them; see the class."""
-        if (substitute := current_substitute()) is not None:
-            return substitute(self, inputs)
         trains = self.trainable and training is not False and self._frozen_depth == 0
-        keys = [as_keys(ids) for ids in tf.nest.flatten(inputs)]
-        if not keys:
-            raise ValueError(f"`inputs` must hold at least one tensor of ids. Received: inputs={inputs!r}")
-        combiners = of_each("combiner", self.combiner, inputs)
-        weights = of_each("weights", weights, inputs)
-        for of_feature in zip(keys, combiners, weights, strict=True):
-            check_combinable(*of_feature)
-        if any(combiners):
-            masks = of_each("mask", mask, inputs)
-            bags = [as_bags(*of_feature) for of_feature in zip(keys, combiners, weights, masks, strict=True)]
-            outputs = self._lookup_bags(bags, trains)
+        features = self._features(inputs, weights, mask)
+        keys = [feature.ids for feature in features]
+        if (substitute := current_substitute()) is not None:
+            outputs = substitute.lookup(self, inputs, features)
+        elif any(feature.combiner for feature in features):
+            outputs = self._lookup_bags([as_bags(feature) for feature in features], trains)
         elif len(keys) > 1 or isinstance(keys[0], tf.RaggedTensor):
             outputs = self._lookup_together(keys, trains)
         else:
@@ -430,6 +423,18 @@ class Embedding(keras.layers.Layer):
         if self._opened_table is None:
             self._opened_table = self.open_table()
         return self._opened_table
+
+    def _features(self, inputs: Any, weights: Any, mask: Any) -> list[Feature]:
+        """What a call is for, checked."""
+        keys = [as_keys(ids) for ids in tf.nest.flatten(inputs)]
+        if not keys:
+            raise ValueError(f"`inputs` must hold at least one tensor of ids. Received: inputs={inputs!r}")
+        combiners = of_each("combiner", self.combiner, inputs)
+        weights = of_each("weights", weights, inputs)
+        for of_feature in zip(keys, combiners, weights, strict=True):
+            check_combinable(*of_feature)
+        masks = of_each("mask", mask, inputs) if any(combiners) else [None] * len(keys)
+        return [Feature(*of_feature) for of_feature in zip(keys, combiners, weights, masks, strict=True)]
 
     def _lookup(self, lookup: Callable[..., tuple[tf.Tensor, tf.Tensor]], trains: bool) -> tf.Tensor:
         """What `lookup`, an op that still lacks what all lookups of the layer have in common, returns."""

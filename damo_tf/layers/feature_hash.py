@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from damo_tf import ops
 from damo_tf._arguments import check_field, check_key_of_padding, check_padding_value
+from damo_tf.layers.substitution import current_substitute
 
 _DTYPES = ("int64", "uint64")
 
@@ -113,6 +114,8 @@ class FeatureHash(keras.layers.Layer):
             return values.with_values(self._hash(values.values))
         values = tf.convert_to_tensor(values)
         _check_dtype(values.dtype.name)
+        if (substitute := current_substitute()) is not None:
+            return substitute.hash(self, values)
         return ops.feature_hash(
             values,
             self.field,

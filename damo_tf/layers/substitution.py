@@ -1,26 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lookups done otherwise: what an export puts in the place of the layers' own.
+"""Ops done otherwise: what an export puts in the place of the layers' own.
 
 A model is exported by calling it once, while its graph is traced, with something else in the place of
-each `Embedding.call`. So any model can be exported that can be called: functional, nested, subclassed.
+damo_tf's ops in each layer's call. So any model can be exported that can be called: functional, nested,
+subclassed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import tensorflow as tf
 
-#: Takes a layer and the inputs of its call; returns the outputs, as the layer would.
-Substitute: TypeAlias = Callable[[Any, Any], Any]
+from damo_tf._bags import Feature
+
+
+class Substitute(Protocol):
+    """What is done in the place of damo_tf's ops."""
+
+    def lookup(self, layer: Any, inputs: Any, features: list[Feature]) -> list[Any]:
+        """The vectors of features, float32, as `layer`, an `Embedding`, makes them.
+
+        Args:
+            layer: the layer.
+            inputs: of its call, in whose order, that of `tf.nest.flatten`, the features are.
+            features: what is looked up.
+        """
+
+    def hash(self, layer: Any, values: tf.Tensor) -> tf.Tensor:
+        """The ids of dense values, of the same shape, as `layer`, a `FeatureHash`, makes them."""
+
 
 _substitute: ContextVar[Substitute | None] = ContextVar("substitute", default=None)
 
 
 @contextmanager
-def substituted_lookups(substitute: Substitute) -> Iterator[None]:
-    """Calls of `damo_tf.Embedding` layers inside this context, in this thread, are calls of `substitute`."""
+def substituted_ops(substitute: Substitute) -> Iterator[None]:
+    """Layers of damo_tf called inside this context, in this thread, call `substitute` for their ops."""
     token = _substitute.set(substitute)
     try:
         yield
@@ -29,23 +46,5 @@ def substituted_lookups(substitute: Substitute) -> Iterator[None]:
 
 
 def current_substitute() -> Substitute | None:
-    """What stands in the place of lookups now, if anything does."""
+    """What stands in the place of ops now, if anything does."""
     return _substitute.get()
-
-
-def check_one_vector_per_id(layer: Any, ids: Any) -> None:
-    """Raises ValueError unless `layer` makes one vector of each id of a dense tensor, as exports do.
-
-    Args:
-        layer: an Embedding layer.
-        ids: what it is called with.
-    """
-    if not isinstance(ids, tf.Tensor):
-        raise ValueError(f"layer '{layer.name}' must have dense ids to be exported. Received: {ids!r}")
-    shape = tuple(ids.shape)
-    given, exported = layer.compute_output_shape(shape), (*shape, layer.dim)
-    if tuple(given) != exported:
-        raise ValueError(
-            f"layer '{layer.name}' must make one vector of each id, {exported}, to be exported. "
-            f"Received: outputs of shape {tuple(given)}"
-        )

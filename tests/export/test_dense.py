@@ -10,9 +10,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from plain_tensorflow import WITHOUT_DAMO_TF
+from plain_tensorflow import READ_ROWS, WITHOUT_DAMO_TF
 
 import damo_tf
+
+#: What the description says of ids that are dense and neither hashed nor combined.
+PLAIN = {
+    "row_splits": [],
+    "indices": None,
+    "dense_shape": None,
+    "hash": None,
+    "combiner": None,
+    "weights": None,
+    "mask": None,
+}
 
 
 def id_input(name: str, length: int = 3, dtype: str = "int64"):
@@ -75,14 +86,6 @@ import numpy as np
 import oracles
 import tensorflow as tf
 
-def read_rows(path):  # as docs/dump_format.md has it
-    with open(path, "rb") as file:
-        dims, counts = np.fromfile(file, "<i4", 256), np.fromfile(file, "<u8", 256)
-        for group in np.flatnonzero(dims):
-            record = np.dtype([("key", "<u8"), ("group", "<i4"), ("weights", "<f4", (int(dims[group]),))])
-            rows = np.fromfile(file, record, int(counts[group]))
-            yield int(group), dict(zip(rows["key"].tolist(), rows["weights"]))
-
 def lookup(entry, ids):
     keys = ids.astype(np.int64).view(np.uint64)
     vectors = np.zeros((*keys.shape, entry["dim"]), np.float32)
@@ -109,7 +112,7 @@ np.testing.assert_array_equal(joined.view(np.int32), expected["joined"].view(np.
 np.testing.assert_allclose(outputs["score"], expected["score"], rtol=1e-6)
 print("equal")
 """
-    assert run_with_tensorflow(WITHOUT_DAMO_TF + program) == "equal\n"
+    assert run_with_tensorflow(WITHOUT_DAMO_TF + READ_ROWS + program) == "equal\n"
 
 
 def test_description_says_whose_rows_each_input_takes(store, tmp_path):
@@ -123,13 +126,14 @@ def test_description_says_whose_rows_each_input_takes(store, tmp_path):
     damo_tf.export_dense(keras.Model(ids, out), tmp_path / "exported")
 
     assert described(tmp_path / "exported") == {
-        "format": 1,
+        "format": 2,
         "stores": [{"rows": "rows.dump", "seed": 0}],
         "embeddings": [
             {
                 "input": layer.name,
                 "shape": [None, 3, 2],
                 "field": "ids",
+                **PLAIN,
                 "store": 0,
                 "group": 7,
                 "dim": 2,
@@ -141,6 +145,7 @@ def test_description_says_whose_rows_each_input_takes(store, tmp_path):
                 "input": second.name,
                 "shape": [None, 3, 3],
                 "field": "ids",
+                **PLAIN,
                 "store": 0,
                 "group": 8,
                 "dim": 3,
@@ -149,6 +154,7 @@ def test_description_says_whose_rows_each_input_takes(store, tmp_path):
                 "initializer": {"name": "zeros"},
             },
         ],
+        "composite_inputs": {},
         "other_inputs": [],
         "outputs": ["out"],
     }

@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from bag_model import bag_model
 from plain_tensorflow import WITHOUT_DAMO_TF
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import damo_tf
 
@@ -204,6 +206,25 @@ def test_rows_are_no_constants_of_the_graph(store, tmp_path, rng):
     assert abs(sizes[1] - sizes[0]) < 1000
 
 
+def bytes_of_constants(directory: Path) -> list[int]:
+    """The sizes of all constants in a SavedModel, those in its functions included."""
+    graph = SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return [node.ByteSize() for node in nodes if node.op == "Const"]
+
+
+def test_no_constant_of_the_graph_is_large_whatever_is_exported(store, tmp_path, rng):
+    """A graph is bound to 2 GB, constants and all; rows, keys and what hashes and initial values need."""
+    damo_tf.export_inline(bag_model(store), tmp_path / "bags")
+    keys = rng.integers(2**63, size=20_000)
+    model = model_of_vectors(damo_tf.Embedding(4, store=store, group=9, initializer="random_normal"))
+    store.from_numpy(9, keys, rng.standard_normal((len(keys), 4)))
+    damo_tf.export_inline(model, tmp_path / "rows")
+
+    for name in ("bags", "rows"):
+        assert 100 < max(bytes_of_constants(tmp_path / name)) < 2000, name
+
+
 def test_rows_are_copied_in_parts(store, tmp_path, rng, monkeypatch):
     monkeypatch.setattr("damo_tf.export.inline_tables._BYTES_PER_PART", 100)
     model = model_of_vectors(damo_tf.Embedding(2, store=store, name="rows"))
@@ -278,13 +299,22 @@ def test_directory_may_be_there_and_empty(store, tmp_path):
 class Summed(damo_tf.Embedding):
     """Makes one vector of all ids of a row."""
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.dim)
+    def call(self, inputs, **arguments):
+        return keras.ops.sum(super().call(inputs, **arguments), axis=-2)
+
+    def compute_output_spec(self, inputs, **arguments):
+        return keras.KerasTensor((*inputs.shape[:-1], self.dim), self.compute_dtype)
 
 
-def test_a_layer_that_makes_something_else_of_ids_is_refused(store, tmp_path):
+def test_a_layer_that_does_more_than_a_lookup_is_exported_with_what_it_does(store, tmp_path):
     ids = id_input("ids")
     model = keras.Model(ids, Summed(2, store=store, name="summed")(ids))
-    for export in (damo_tf.export_inline, damo_tf.export_dense):
-        with pytest.raises(ValueError, match=r"'summed' must make one vector of each id, \(None, 3, 2\)"):
-            export(model, tmp_path / "exported")
+    keys = np.arange(30).reshape(10, 3)
+    expected = model.predict(keys, verbose=0)
+
+    damo_tf.export_inline(model, tmp_path / "inline")
+    damo_tf.export_dense(model, tmp_path / "dense")
+
+    np.testing.assert_array_equal(served(tmp_path / "inline")(ids=keys)["summed"], expected)
+    with damo_tf.Predictor(tmp_path / "dense") as predictor:
+        np.testing.assert_array_equal(predictor.predict({"ids": keys})["summed"], expected)
