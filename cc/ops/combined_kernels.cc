@@ -119,12 +119,8 @@ class EmbeddingLookupCombinedOp final : public OpKernel {
  public:
   explicit EmbeddingLookupCombinedOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("dim", &dim_));
-    const auto options = LookupOptionsAttrs(ctx);
-    OP_REQUIRES_OK(ctx, options.status());
-    options_ = *options;
-    const auto combiners = CombinersAttr(ctx);
-    OP_REQUIRES_OK(ctx, combiners.status());
-    combiners_ = *combiners;
+    KeepAttr(ctx, LookupOptionsAttrs(ctx), &options_);
+    KeepAttr(ctx, CombinersAttr(ctx), &combiners_);
   }
 
   void Compute(OpKernelContext* ctx) override {
@@ -133,17 +129,13 @@ class EmbeddingLookupCombinedOp final : public OpKernel {
 
  private:
   absl::Status Lookup(OpKernelContext* ctx) const {
-    TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
-    TF_RETURN_IF_ERROR(CheckDim(*resource, dim_));
-    TF_RETURN_IF_ERROR(ScalarInput(ctx, 4, "anchor").status());
+    TF_ASSIGN_OR_RETURN(const TablePtr resource, LookupTableInput(ctx, dim_, /*anchor_index=*/4));
     TF_ASSIGN_OR_RETURN(const BagsInput input, ReadBags(ctx, combiners_));
     // For the gradient only; refused here, a bad one stops the step before anything has changed.
     TF_RETURN_IF_ERROR(LearningRateInput(ctx, 5 + input.num_weights).status());
     Tensor* combined = nullptr;
     TF_RETURN_IF_ERROR(ctx->allocate_output(0, CombinedShape(input.bags, dim_), &combined));
-    Tensor* probe = nullptr;
-    TF_RETURN_IF_ERROR(ctx->allocate_output(1, {}, &probe));
-    probe->scalar<float>()() = 0.0f;
+    TF_RETURN_IF_ERROR(SetProbe(ctx));
     DeviceExecutor executor(ctx);
     return ToAbslStatus(
         resource->table().LookupCombined(input.keys, input.bags, options_, executor, FloatSpan(combined)));
@@ -157,12 +149,8 @@ class EmbeddingLookupCombinedOp final : public OpKernel {
 class EmbeddingApplyCombinedGradientsOp final : public OpKernel {
  public:
   explicit EmbeddingApplyCombinedGradientsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    const auto padding_key = PaddingKeyAttr(ctx);
-    OP_REQUIRES_OK(ctx, padding_key.status());
-    padding_key_ = *padding_key;
-    const auto combiners = CombinersAttr(ctx);
-    OP_REQUIRES_OK(ctx, combiners.status());
-    combiners_ = *combiners;
+    KeepAttr(ctx, PaddingKeyAttr(ctx), &padding_key_);
+    KeepAttr(ctx, CombinersAttr(ctx), &combiners_);
   }
 
   void Compute(OpKernelContext* ctx) override {
@@ -176,18 +164,11 @@ class EmbeddingApplyCombinedGradientsOp final : public OpKernel {
     TF_ASSIGN_OR_RETURN(const BagsInput input, ReadBags(ctx, combiners_));
     TF_ASSIGN_OR_RETURN(const Span<const float> gradients,
                         GradientsInput(ctx, 4, CombinedShape(input.bags, table.dim())));
-    TF_ASSIGN_OR_RETURN(const float loss_scale, LossScaleInput(ctx, 5));
-    ApplyOptions options;
-    TF_ASSIGN_OR_RETURN(options.learning_rate, LearningRateInput(ctx, 6 + input.num_weights));
-    options.padding_key = padding_key_;
-    options.gradient_scale = 1.0f / loss_scale;
-    Tensor* token = nullptr;
-    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &token));  // before rows change
     DeviceExecutor executor(ctx);
-    const StatusOr<ApplyResult> result =
-        table.ApplyCombinedGradients(input.keys, input.bags, gradients, options, executor);
-    if (result.ok()) SetToken(loss_scale, *result, token);
-    return ToAbslStatus(result.status());
+    const auto apply = [&](const ApplyOptions& options) {
+      return table.ApplyCombinedGradients(input.keys, input.bags, gradients, options, executor);
+    };
+    return TakeStep(ctx, 5, 6 + input.num_weights, padding_key_, apply);
   }
 
   std::optional<uint64_t> padding_key_;
@@ -197,12 +178,8 @@ class EmbeddingApplyCombinedGradientsOp final : public OpKernel {
 class EmbeddingWeightsGradientOp final : public OpKernel {
  public:
   explicit EmbeddingWeightsGradientOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    const auto options = LookupOptionsAttrs(ctx);
-    OP_REQUIRES_OK(ctx, options.status());
-    options_ = *options;
-    const auto combiners = CombinersAttr(ctx);
-    OP_REQUIRES_OK(ctx, combiners.status());
-    combiners_ = *combiners;
+    KeepAttr(ctx, LookupOptionsAttrs(ctx), &options_);
+    KeepAttr(ctx, CombinersAttr(ctx), &combiners_);
   }
 
   void Compute(OpKernelContext* ctx) override {

@@ -9,6 +9,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "damo/base/span.h"
@@ -19,6 +20,13 @@
 #include "tensorflow/core/framework/tensor_shape.h"
 
 namespace damo::ops {
+
+// In a kernel's constructor: puts an attribute that was read where it belongs, or fails the construction.
+template <typename T>
+void KeepAttr(tensorflow::OpKernelConstruction* ctx, absl::StatusOr<T> read, T* value) {
+  OP_REQUIRES_OK(ctx, read.status());
+  *value = *std::move(read);
+}
 
 inline absl::StatusOr<std::optional<uint64_t>> PaddingKeyAttr(tensorflow::OpKernelConstruction* ctx) {
   std::vector<int64_t> padding_key;
@@ -69,6 +77,23 @@ inline absl::StatusOr<float> ScalarInput(tensorflow::OpKernelContext* ctx, int i
       StrCat("`", name, "` must be a scalar. Received shape: ", input.shape().DebugString()));
 }
 
+// Of a lookup op: the table of input 0, whose dim must be `dim`, after a look at the scalar `anchor`.
+inline absl::StatusOr<TablePtr> LookupTableInput(tensorflow::OpKernelContext* ctx, int64_t dim,
+                                                 int anchor_index) {
+  TF_ASSIGN_OR_RETURN(TablePtr resource, TableInput(ctx, 0));
+  TF_RETURN_IF_ERROR(CheckDim(*resource, dim));
+  TF_RETURN_IF_ERROR(ScalarInput(ctx, anchor_index, "anchor").status());
+  return resource;
+}
+
+// Output 1 of a lookup op, the scalar 0.
+inline absl::Status SetProbe(tensorflow::OpKernelContext* ctx) {
+  tensorflow::Tensor* probe = nullptr;
+  TF_RETURN_IF_ERROR(ctx->allocate_output(1, {}, &probe));
+  probe->scalar<float>()() = 0.0f;
+  return absl::OkStatus();
+}
+
 // The input `learning_rate`, which is a list of at most one scalar that begins at `index`.
 inline absl::StatusOr<std::optional<double>> LearningRateInput(tensorflow::OpKernelContext* ctx, int index) {
   const int num_rates = ctx->num_inputs() - index;
@@ -92,11 +117,24 @@ inline absl::StatusOr<float> LossScaleInput(tensorflow::OpKernelContext* ctx, in
       StrCat("`loss_scale` must be finite and its reciprocal, too. Received: ", loss_scale));
 }
 
-// Sets output 0 of an apply op, which was allocated before rows changed: NaN if a scaled gradient overflowed,
-// so that a loss-scaling optimizer sees it.
-inline void SetToken(float loss_scale, const ApplyResult& result, tensorflow::Tensor* token) {
-  const bool overflowed = loss_scale != 1.0f && result.num_skipped > 0;
+// What apply ops end with: `apply(options)`, a call of the table's that returns StatusOr<ApplyResult>, with
+// the inputs `loss_scale` and, from an index on, `learning_rate` in its options. Output 0, allocated before
+// rows change, becomes NaN if a scaled gradient overflowed, so that a loss-scaling optimizer sees it, else 0.
+template <typename Apply>
+absl::Status TakeStep(tensorflow::OpKernelContext* ctx, int loss_scale_index, int learning_rate_index,
+                      std::optional<uint64_t> padding_key, const Apply& apply) {
+  ApplyOptions options;
+  options.padding_key = padding_key;
+  TF_ASSIGN_OR_RETURN(const float loss_scale, LossScaleInput(ctx, loss_scale_index));
+  options.gradient_scale = 1.0f / loss_scale;
+  TF_ASSIGN_OR_RETURN(options.learning_rate, LearningRateInput(ctx, learning_rate_index));
+  tensorflow::Tensor* token = nullptr;
+  TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &token));
+  const StatusOr<ApplyResult> result = apply(options);
+  if (!result.ok()) return ToAbslStatus(result.status());
+  const bool overflowed = loss_scale != 1.0f && result->num_skipped > 0;
   token->scalar<float>()() = overflowed ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
+  return absl::OkStatus();
 }
 
 }  // namespace damo::ops

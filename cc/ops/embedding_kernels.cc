@@ -34,9 +34,7 @@ class EmbeddingLookupOp final : public OpKernel {
  public:
   explicit EmbeddingLookupOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("dim", &dim_));
-    const auto options = LookupOptionsAttrs(ctx);
-    OP_REQUIRES_OK(ctx, options.status());
-    options_ = *options;
+    KeepAttr(ctx, LookupOptionsAttrs(ctx), &options_);
   }
 
   void Compute(OpKernelContext* ctx) override {
@@ -45,9 +43,7 @@ class EmbeddingLookupOp final : public OpKernel {
 
  private:
   absl::Status Lookup(OpKernelContext* ctx) const {
-    TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
-    TF_RETURN_IF_ERROR(CheckDim(*resource, dim_));
-    TF_RETURN_IF_ERROR(ScalarInput(ctx, 2, "anchor").status());
+    TF_ASSIGN_OR_RETURN(const TablePtr resource, LookupTableInput(ctx, dim_, /*anchor_index=*/2));
     // For the gradient only; refused here, a bad one stops the step before anything has changed.
     TF_RETURN_IF_ERROR(LearningRateInput(ctx, 3).status());
     const Tensor& keys = ctx->input(1);
@@ -55,10 +51,7 @@ class EmbeddingLookupOp final : public OpKernel {
     TF_RETURN_IF_ERROR(shape.status());
     Tensor* embeddings = nullptr;
     TF_RETURN_IF_ERROR(ctx->allocate_output(0, *shape, &embeddings));
-    Tensor* probe = nullptr;
-    TF_RETURN_IF_ERROR(ctx->allocate_output(1, {}, &probe));
-    probe->scalar<float>()() = 0.0f;
-
+    TF_RETURN_IF_ERROR(SetProbe(ctx));
     DeviceExecutor executor(ctx);
     return ToAbslStatus(
         resource->table().Lookup(KeySpan<Key>(keys), options_, executor, FloatSpan(embeddings)));
@@ -72,9 +65,7 @@ template <typename Key>
 class EmbeddingApplyGradientsOp final : public OpKernel {
  public:
   explicit EmbeddingApplyGradientsOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    const auto padding_key = PaddingKeyAttr(ctx);
-    OP_REQUIRES_OK(ctx, padding_key.status());
-    padding_key_ = *padding_key;
+    KeepAttr(ctx, PaddingKeyAttr(ctx), &padding_key_);
   }
 
   void Compute(OpKernelContext* ctx) override {
@@ -94,22 +85,11 @@ class EmbeddingApplyGradientsOp final : public OpKernel {
           StrCat("`gradients` must have shape keys.shape + [dim] = ", shape->DebugString(),
                  ". Received shape: ", gradients.shape().DebugString()));
     }
-    const auto loss_scale = LossScaleInput(ctx, 3);
-    TF_RETURN_IF_ERROR(loss_scale.status());
-    const auto learning_rate = LearningRateInput(ctx, 4);
-    TF_RETURN_IF_ERROR(learning_rate.status());
-
-    ApplyOptions options;
-    options.padding_key = padding_key_;
-    options.gradient_scale = 1.0f / *loss_scale;
-    options.learning_rate = *learning_rate;
-    Tensor* token = nullptr;
-    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &token));  // before rows change
     DeviceExecutor executor(ctx);
-    const StatusOr<ApplyResult> result =
-        table.ApplyGradients(KeySpan<Key>(keys), FloatSpan(gradients), options, executor);
-    if (result.ok()) SetToken(*loss_scale, *result, token);
-    return ToAbslStatus(result.status());
+    const auto apply = [&](const ApplyOptions& options) {
+      return table.ApplyGradients(KeySpan<Key>(keys), FloatSpan(gradients), options, executor);
+    };
+    return TakeStep(ctx, 3, 4, padding_key_, apply);
   }
 
   std::optional<uint64_t> padding_key_;
@@ -119,9 +99,7 @@ template <typename Key>
 class EmbeddingPrefetchOp final : public OpKernel {
  public:
   explicit EmbeddingPrefetchOp(OpKernelConstruction* ctx) : OpKernel(ctx) {
-    const auto padding_key = PaddingKeyAttr(ctx);
-    OP_REQUIRES_OK(ctx, padding_key.status());
-    padding_key_ = *padding_key;
+    KeepAttr(ctx, PaddingKeyAttr(ctx), &padding_key_);
   }
 
   void Compute(OpKernelContext* ctx) override {
