@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -15,6 +14,7 @@
 
 #include "damo/base/crc32c.h"
 #include "damo/storage/directory.h"
+#include "damo/storage/file.h"
 
 namespace damo {
 namespace {
@@ -158,16 +158,6 @@ Status CheckFile(const StorageFile& file, const std::string& directory) {
   return DataLoss("file '", path, "' has checksum ", crc32c, ", expected ", *file.crc32c);
 }
 
-Status WriteAndSync(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return IoError(std::generic_category().message(errno));
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return fsync(fd) == 0 ? Status() : IoError(std::generic_category().message(errno));
-}
-
 bool NeededToOpen(const fs::path& file) {
   const std::string name = file.filename().string();
   return name != "LOCK" && name.rfind("LOG", 0) != 0;
@@ -231,11 +221,10 @@ std::string NewCheckpointId() {
 
 Status WriteDescription(const CheckpointDescription& description, const std::string& directory) {
   const std::string path = DescriptionPath(directory);
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return IoError("create file '", path, "': ", std::generic_category().message(errno));
-  const Status written = WriteAndSync(fd, description.ToJson());
-  close(fd);
-  return written.WithContext(StrCat("write file '", path, "'"));
+  const File file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (!file.is_open()) return FileError("create file", path);
+  DAMO_RETURN_IF_ERROR(WriteAllAt(file.fd(), description.ToJson(), /*offset=*/0, path));
+  return fsync(file.fd()) == 0 ? Status() : FileError("sync file", path);
 }
 
 StatusOr<CheckpointDescription> ReadDescription(const std::string& directory) {

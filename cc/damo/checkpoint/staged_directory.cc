@@ -21,11 +21,6 @@ namespace fs = std::filesystem;
 
 std::string LastError() { return std::generic_category().message(errno); }
 
-std::string ParentOf(const std::string& path) {
-  const std::string parent = fs::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
 std::string WithoutTrailingSlashes(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path;

@@ -12,7 +12,7 @@
 
 #include "damo/base/status.h"
 #include "damo/dump/dump_format.h"
-#include "damo/dump/file.h"
+#include "damo/storage/file.h"
 
 namespace damo {
 

@@ -8,8 +8,9 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <utility>
+
+#include "damo/storage/directory.h"
 
 namespace damo {
 namespace {
@@ -32,14 +33,6 @@ bool IsNamed(int fd, const std::string& path) {
   struct stat named;
   return fstat(fd, &open_file) == 0 && stat(path.c_str(), &named) == 0 && open_file.st_dev == named.st_dev &&
          open_file.st_ino == named.st_ino;
-}
-
-Status SyncDirectoryOf(const std::string& path) {
-  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-  const std::string directory = parent.empty() ? "." : parent.string();
-  const File file(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!file.is_open()) return FileError("open directory", directory);
-  return fsync(file.fd()) == 0 ? Status() : FileError("sync directory", directory);
 }
 
 }  // namespace
@@ -99,7 +92,7 @@ Status OutputFile::Finish() {
   if (fsync(file_.fd()) != 0) return FileError("sync file", path_);
   if (rename(partial_path_.c_str(), path_.c_str()) != 0) return FileError("rename file", partial_path_);
   finished_ = true;
-  return SyncDirectoryOf(path_);
+  return SyncDirectory(ParentOf(path_));
 }
 
 }  // namespace damo

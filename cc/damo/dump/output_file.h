@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "damo/base/status.h"
-#include "damo/dump/file.h"
+#include "damo/storage/file.h"
 
 namespace damo {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "damo/base/status.h"
-#include "damo/dump/file.h"
+#include "damo/storage/file.h"
 #include "damo/dump/row_source.h"
 
 namespace damo {

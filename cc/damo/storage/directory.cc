@@ -10,6 +10,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "damo/storage/file.h"
+
 namespace damo {
 namespace {
 
@@ -20,8 +22,6 @@ constexpr char kUnfinishedMark[] = "DAMO_UNFINISHED";
 Status FileError(std::string_view action, const fs::path& path, const std::error_code& error) {
   return IoError(action, " '", path.string(), "': ", error.message());
 }
-
-std::error_code LastError() { return std::error_code(errno, std::generic_category()); }
 
 // Adds to `bytes` those of the files of one directory, subdirectories not included.
 template <typename Counts>
@@ -58,19 +58,22 @@ Status CheckOutsideStore(const std::string& path, const std::string& store_direc
   return InvalidArgument("'", path, "' must lie outside the store's own directory '", store_directory, "'");
 }
 
+std::string ParentOf(const std::string& path) {
+  const fs::path parent = fs::path(path).parent_path();
+  return parent.empty() ? "." : parent.string();
+}
+
 Status SyncDirectory(const std::string& directory) {
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return FileError("open directory", directory, LastError());
-  Status status = fsync(fd) == 0 ? Status() : FileError("sync directory", directory, LastError());
-  close(fd);
-  return status;
+  const File file(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!file.is_open()) return FileError("open directory", directory);
+  return fsync(file.fd()) == 0 ? Status() : FileError("sync directory", directory);
 }
 
 Status CreateDirectories(const std::string& directory) {
   const fs::path path(directory);
   std::error_code error;
   if (fs::is_directory(path, error)) return Status();
-  const std::string parent = path.has_parent_path() ? path.parent_path().string() : ".";
+  const std::string parent = ParentOf(directory);
   DAMO_RETURN_IF_ERROR(CreateDirectories(parent));
   fs::create_directory(path, error);
   if (error) return FileError("create directory", path, error);
@@ -99,10 +102,9 @@ StatusOr<DirectoryContent> InspectDirectory(const std::string& directory) {
 StatusOr<bool> BeginCreation(const std::string& directory) {
   DAMO_RETURN_IF_ERROR(CreateDirectories(directory));
   const fs::path mark = fs::path(directory) / kUnfinishedMark;
-  const int fd = open(mark.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd < 0 && errno == EEXIST) return false;
-  if (fd < 0) return FileError("create file", mark, LastError());
-  close(fd);
+  const File file(open(mark.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!file.is_open() && errno == EEXIST) return false;
+  if (!file.is_open()) return FileError("create file", mark.string());
   DAMO_RETURN_IF_ERROR(SyncDirectory(directory));
   return true;
 }

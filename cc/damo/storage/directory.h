@@ -50,6 +50,9 @@ Status CheckOutsideStore(const std::string& path, const std::string& store_direc
 // Creates a directory, parents included, unless it stands. Survives loss of power.
 Status CreateDirectories(const std::string& directory);
 
+// The directory that a path names something in: "." for a bare name.
+std::string ParentOf(const std::string& path);
+
 // Makes the names in a directory survive loss of power.
 Status SyncDirectory(const std::string& directory);
 

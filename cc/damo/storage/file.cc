@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "damo/dump/file.h"
+#include "damo/storage/file.h"
 
 #include <unistd.h>
 

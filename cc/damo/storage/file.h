@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Files of the dump room: an open file that closes itself, and a reader that holds a small part of one in
-// memory.
-#ifndef DAMO_DUMP_FILE_H_
-#define DAMO_DUMP_FILE_H_
+// Files that lie beside a database or elsewhere: an open file that closes itself, and a reader that holds a
+// small part of one in memory.
+#ifndef DAMO_STORAGE_FILE_H_
+#define DAMO_STORAGE_FILE_H_
 
 #include <cstdint>
 #include <memory>
@@ -73,4 +73,4 @@ class RangeReader {
 
 }  // namespace damo
 
-#endif  // DAMO_DUMP_FILE_H_
+#endif  // DAMO_STORAGE_FILE_H_
