@@ -3,7 +3,6 @@
 // Apply calls of a CachedTable, and the replay of those that an earlier process logged.
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 #include <mutex>
 #include <shared_mutex>
@@ -12,6 +11,7 @@
 
 #include "damo/base/catch_exceptions.h"
 #include "damo/base/float_environment.h"
+#include "damo/base/float_math.h"
 #include "damo/base/warning.h"
 #include "damo/table/cached_table.h"
 #include "damo/table/unique_keys.h"
@@ -419,7 +419,7 @@ StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const
       }
       first = false;
     }
-    if (!std::all_of(sum.begin(), sum.end(), [](float v) { return std::isfinite(v); })) {
+    if (!AllFinite(sum)) {
       ++result->num_skipped;
       continue;
     }

@@ -2,11 +2,11 @@
 #include "damo/table/direct_table.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "damo/base/float_environment.h"
+#include "damo/base/float_math.h"
 #include "damo/table/unique_keys.h"
 
 namespace damo {
@@ -25,10 +25,6 @@ void SumGradients(const GradientRows& gradients, Span<const int64_t> occurrences
       sum[j] = i == 0 ? scaled : sum[j] + scaled;
     }
   }
-}
-
-bool AllFinite(Span<const float> values) {
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
 }  // namespace
