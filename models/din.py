@@ -63,9 +63,9 @@ class DIN(FeatureModel):
         history = ids[:, self.history_slots.start : self.history_slots.stop]
         history = tf.RaggedTensor.from_tensor(history, padding=data.PADDING)
         present = tf.gather(ids, self.present_slots, axis=1)
-        vectors = self.feature_vectors({"present": present, "history": history.values})
+        vectors = self.feature_vectors({"present": present, "history": history})
         fields = ops.matmul(self.slots_of_fields, vectors["present"])  # [batch, fields, dim]
-        interest = self.interest(fields[:, self.target], history.with_values(vectors["history"]))
+        interest = self.interest(fields[:, self.target], vectors["history"])
         return self.deep(ops.concatenate([self.flatten(fields), interest], axis=1))
 
     def interest(self, target: tf.Tensor, history: tf.RaggedTensor) -> tf.Tensor:

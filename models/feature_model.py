@@ -28,12 +28,14 @@ class FeatureModel(keras.Model):
         fields: the fields of an example, in the order of their slots.
         store: an open `damo_tf.Store`.
         dim: width of the vectors.
-        learning_rate: of the vectors.
+        learning_rate: of the model; the vectors' is `RATE_OF_VECTORS` times that.
         embedding: makes the layers that hold the rows; takes what `damo_tf.Embedding`, the default, takes.
     """
 
     #: Standard deviation of new vectors.
     INITIAL_STDDEV: ClassVar[float] = 0.01
+    #: Learning rate of the vectors over that of the model.
+    RATE_OF_VECTORS: ClassVar[float] = 1.0
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class FeatureModel(keras.Model):
             dim,
             group=VECTORS_GROUP,
             initializer=damo_tf.initializers.RandomNormal(stddev=self.INITIAL_STDDEV),
-            optimizer=damo_tf.optimizers.Adam(learning_rate=learning_rate),
+            optimizer=damo_tf.optimizers.Adam(learning_rate=self.RATE_OF_VECTORS * learning_rate),
         )
         # [fields, slots]: 1 where the slot is one of the field's.
         self.slots_of_fields = np.repeat(

@@ -28,7 +28,12 @@ class _Rows(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Looks up the vectors."""
-        return tf.nest.map_structure(self._rows, inputs)
+        return tf.nest.map_structure(self._rows_in_place, inputs)
+
+    def _rows_in_place(self, ids: Any) -> Any:
+        if isinstance(ids, tf.RaggedTensor):
+            return ids.with_flat_values(self._rows(ids.flat_values))
+        return self._rows(ids)
 
 
 class _Recorder(_Rows):
@@ -73,7 +78,7 @@ class VocabularyEmbedding(_Rows):
         vocabularies: int64 `[ids]` of each group, all that will ever be looked up.
 
     Call arguments:
-        inputs: int64 ids, or a dict or list of them; `data.PADDING` reads as zeros.
+        inputs: int64 ids, dense or ragged, or a dict or list of such; `data.PADDING` reads as zeros.
 
     Output shape:
         That of `inputs` with `dim` appended.
