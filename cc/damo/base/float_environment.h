@@ -35,7 +35,8 @@ class ScopedFloatEnvironment {
 
  private:
 #if defined(__x86_64__)
-  static constexpr unsigned int kDefault = _MM_MASK_MASK;  // rounds to nearest, subnormals stay, nothing traps
+  // Rounds to nearest, subnormals stay, nothing traps.
+  static constexpr unsigned int kDefault = _MM_MASK_MASK;
   const unsigned int saved_;
 #else
   std::fenv_t saved_;

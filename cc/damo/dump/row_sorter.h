@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "damo/base/status.h"
-#include "damo/storage/file.h"
 #include "damo/dump/row_source.h"
+#include "damo/storage/file.h"
 
 namespace damo {
 
