@@ -20,8 +20,9 @@ from benchmarks.timing import Measurement, Plan, take_turns
 from benchmarks.worker import Session
 from benchmarks.workloads import costs
 
-#: `engine` is a program of its own that only `make bench` builds; `costs` kills some of its workers.
-IN_PROCESS = [name for name in WORKLOADS if name not in ("engine", "costs")]
+#: `engine` is a program of its own that only `make bench` builds; `costs` kills some of its workers; `tools`
+#: has a reader beside a writer, which takes two processes.
+IN_PROCESS = [name for name in WORKLOADS if name not in ("engine", "costs", "tools")]
 
 
 class SessionWorker:
@@ -72,6 +73,14 @@ def test_workload_measures_every_contender(tmp_path, workload):
     for section in sections:
         assert section.times or section.figures
         assert all(time.low > 0 for time in section.times.values())
+
+
+def test_tools_are_measured_in_the_writer_and_beside_it(tmp_path, launch):
+    writer, beside = WORKLOADS["tools"](Bench(tmp_path, launch, TINY, CONTENDERS))
+
+    assert {"dump", "verify", "checkpoint", "expire, every row due"} <= set(writer.figures)
+    assert "peak memory of the process, dump" in beside.figures
+    assert all(target.measured > 0 for target in [*writer.targets, *beside.targets])
 
 
 def test_store_opens_after_each_kill(tmp_path, launch):
