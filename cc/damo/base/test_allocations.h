@@ -10,7 +10,8 @@
 namespace damo {
 
 // While it stands, allocation number `n`, from 0, that this thread makes by operator new throws
-// std::bad_alloc; those before and after it do not. One at a time in each thread.
+// std::bad_alloc; those before and after it do not. One at a time in each thread. Under ThreadSanitizer none
+// does.
 class FailingAllocation {
  public:
   explicit FailingAllocation(int64_t n);
