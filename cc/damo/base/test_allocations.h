@@ -9,9 +9,15 @@
 
 namespace damo {
 
+// Whether allocations can be made to fail at all: not under ThreadSanitizer.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kAllocationsCanFail = false;
+#else
+inline constexpr bool kAllocationsCanFail = true;
+#endif
+
 // While it stands, allocation number `n`, from 0, that this thread makes by operator new throws
-// std::bad_alloc; those before and after it do not. One at a time in each thread. Under ThreadSanitizer none
-// does.
+// std::bad_alloc; those before and after it do not. One at a time in each thread.
 class FailingAllocation {
  public:
   explicit FailingAllocation(int64_t n);

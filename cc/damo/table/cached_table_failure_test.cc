@@ -327,6 +327,10 @@ TEST_F(CachedTableFailureTest, NoCallIsLostOrTakenTwiceBesideOthersOnADiskThatFa
 
 class NoMemoryTest : public CachedTableFailureTest {
  protected:
+  void SetUp() override {
+    if (!kAllocationsCanFail) GTEST_SKIP() << "no allocation fails under ThreadSanitizer";
+  }
+
   // Runs `work`, during which allocation `n` fails. Returns whether it came to that.
   static bool WithoutMemory(int64_t n, const std::function<Status()>& work, Status* status) {
     const FailingAllocation one(n);
