@@ -633,7 +633,7 @@ class Store:
         background and when they come to it; rows that those have dropped are not counted here. Where a tenth
         of a group's rows or more is removed, its files are written anew, else compactions give the space
         back by and by. Works in bounded memory; training goes on beside it, and steps wait while a part
-        of 8,192 rows is removed. A removed row stays so after a crash.
+        of 32,768 rows is removed. A removed row stays so after a crash.
 
         Example:
 
