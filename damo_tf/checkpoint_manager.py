@@ -31,7 +31,8 @@ class CheckpointManager:
         directory: path, made if absent. It should be on the store's filesystem, where checkpoints share
             files with the store, and outside the store's directory.
         max_to_keep: integer >= 1: how many checkpoints to keep that can be restored. Those that a kept delta
-            builds on are kept besides. `None`: all.
+            builds on are kept besides, and so are those after the oldest that is kept, even if what they
+            build on has been lost. `None`: all.
         full_every: integer >= 1: each so-manyth checkpoint is full, those between hold the changes since
             the one before. Default 1: all are full.
     """
@@ -124,10 +125,15 @@ class CheckpointManager:
         if self._max_to_keep is None:
             return
         numbers = self._directories.numbers()
-        needed = {link for kept in numbers[-self._max_to_keep :] for link in self._chain(kept)[0]}
+        chains = {number: self._chain(number) for number in numbers}
+        kept = [number for number in numbers if chains[number][1]][-self._max_to_keep :]
+        if len(kept) < self._max_to_keep:
+            return
+        needed = {link for number in kept for link in chains[number][0]}
         # Newest first, so that at no moment there is a delta without what it builds on.
-        for number in reversed([number for number in numbers if number not in needed]):
-            self._directories.remove(number)
+        for number in reversed(numbers):
+            if number < kept[0] and number not in needed:
+                self._directories.remove(number)
 
 
 def _describe(path: Path) -> Description | None:

@@ -376,6 +376,33 @@ def test_manager_begins_anew_where_a_link_is_missing(store, tmp_path):
         assert_has_batches(new, 4)
 
 
+def test_manager_counts_only_what_can_be_restored(store, tmp_path):
+    manager = damo_tf.CheckpointManager(store, tmp_path / "all", max_to_keep=2, full_every=10)
+    for step in range(1, 4):
+        train(store, step - 1, step)
+        manager.save()
+    shutil.rmtree(tmp_path / "all/ckpt-2")  # 3 builds on it
+    train(store, 3, 4)
+    manager.save()
+    assert names(manager) == ["ckpt-1", "ckpt-3", "ckpt-4"]
+    for number in (1, 4):
+        store.restore(tmp_path / f"all/ckpt-{number}")
+        assert_has_batches(store, number)
+    train(store, 4, 5)
+    manager.save()
+    assert names(manager) == ["ckpt-4", "ckpt-5"]
+
+
+def test_manager_removes_nothing_while_too_few_can_be_restored(store, tmp_path):
+    manager = damo_tf.CheckpointManager(store, tmp_path / "all", max_to_keep=2, full_every=10)
+    for step in range(1, 4):
+        train(store, step - 1, step)
+        manager.save()
+    shutil.rmtree(tmp_path / "all/ckpt-1")  # which may come back from elsewhere
+    manager.save()
+    assert names(manager) == ["ckpt-2", "ckpt-3", "ckpt-4"]
+
+
 def test_manager_removes_what_a_dead_one_left_and_nothing_else(store, tmp_path):
     folder = tmp_path / "all"
     for name in ("ckpt-3.unfinished", "ckpt-1.deleted", "mine", "ckpt-x.deleted"):
