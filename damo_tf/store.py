@@ -237,8 +237,14 @@ class Store:
             filter_fpr=filter_fpr,
         )
 
-    def stats(self) -> dict[str, Any]:
-        """Figures about the store.
+    def stats(self, *, count_rows: bool = False) -> dict[str, Any]:
+        """Figures about the store. Reads no row, so that it can be asked for at every step.
+
+        Args:
+            count_rows: whether to count rows, as `size` does, which is a pass over those of groups where
+                some may have expired. Default `False`: there `rows` and `bytes` are upper bounds, which
+                count rows past their time to live as well until `expire` has removed them, and for ever
+                those that RocksDB's compactions have dropped.
 
         Returns:
             A dict:
@@ -254,7 +260,9 @@ class Store:
 
               * its settings: `dim`, `optimizer`, `initializer`, `schedule`, `ttl_seconds`, `min_count`,
                 `filter_capacity`, `filter_fpr`;
-              * `rows`, `bytes` (of keys and rows), `step` (apply calls since the group was created);
+              * `rows`, at most; `rows_exact`, whether it is not just a bound: rows of the group cannot expire
+                and never could, or `count_rows`; `row_bytes`, of one row with its key; `bytes`, of all
+                `rows`; `step` (apply calls since the group was created);
               * counted since opening: `lookups` (ids looked up, with repetitions, without padding), of these
                 `missing` (without a row), `cache_hits` (found in memory) and `cache_misses` (not);
                 `updated`, `inserted`, `skipped` (rows left alone because of a gradient that was not finite),
@@ -267,7 +275,7 @@ class Store:
                 counters that are not 0: about 0.5 when it has counted `filter_capacity` keys, and far beyond
                 that it lets every key pass.
         """
-        return self._storage.stats()
+        return self._storage.stats(count_rows=check_bool("count_rows", count_rows))
 
     def size(self, group: int | None = None) -> int:
         """The number of rows of one group, or of all.

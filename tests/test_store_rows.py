@@ -174,6 +174,8 @@ def test_size_and_stats_count_exactly(store):
             "filter_capacity": None,
             "filter_fpr": None,
             "rows": 3,
+            "rows_exact": True,
+            "row_bytes": 9 + 32 + 3 * 4 * 4,
             "bytes": 3 * (9 + 32 + 3 * 4 * 4),  # key, header, weights and two slots
             "step": 3,
             "lookup_calls": 1,
@@ -203,6 +205,8 @@ def test_size_and_stats_count_exactly(store):
             "filter_capacity": None,
             "filter_fpr": None,
             "rows": 1,
+            "rows_exact": True,
+            "row_bytes": 9 + 32 + 4,
             "bytes": 9 + 32 + 4,
             "step": 1,
             "lookup_calls": 0,

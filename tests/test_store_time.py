@@ -47,7 +47,10 @@ def test_expired_rows_read_as_missing(aged_store):
         assert store.row(0, 3).update_num == 1
         assert store.size() == store.size(0) == 1
         stats = store.stats()["groups"][0]
-        assert (stats["rows"], stats["missing"]) == (1, 4)
+        assert (stats["rows"], stats["rows_exact"], stats["missing"]) == (3, False, 4)
+        counted = store.stats(count_rows=True)["groups"][0]
+        assert (counted["rows"], counted["rows_exact"]) == (1, True)
+        assert counted["bytes"] == counted["row_bytes"] == stats["bytes"] // 3
         assert stats["expired"] == 5  # found by two lookups of both and one row()
 
 

@@ -87,6 +87,8 @@ py::dict GroupConfigDict(const GroupConfig& config) {
 py::dict GroupDict(const GroupStats& group) {
   py::dict dict = GroupConfigDict(group.config);
   dict["rows"] = group.num_rows;
+  dict["rows_exact"] = group.num_rows_exact;
+  dict["row_bytes"] = group.row_bytes;
   dict["bytes"] = group.num_rows * group.row_bytes;
   dict["step"] = group.step;
   dict["lookups"] = group.counters.lookup_keys;
@@ -110,10 +112,10 @@ py::dict GroupDict(const GroupStats& group) {
   return dict;
 }
 
-py::dict Stats(const PyStorage& self) {
+py::dict Stats(const PyStorage& self, bool count_rows) {
   StatusOr<StoreStats> result = [&] {
     const GilRelease gil_release;
-    return self.store()->Stats();
+    return self.store()->Stats(count_rows);
   }();
   const StoreStats stats = ValueOrThrow(std::move(result));
   py::dict groups;
@@ -399,8 +401,11 @@ void DefineStorage(py::module_& module) {
       .def("row", &GetRow, py::arg("group"), py::arg("key"),
            "One row as a dict, or None: group, key, update_time (ms since 1970, UTC), update_num, weights, "
            "slots.")
-      .def("size", &Size, py::arg("group") = py::none(), "Number of rows, of one group or of all.")
-      .def("stats", &Stats, "Figures about the store and each group, as a dict.")
+      .def("size", &Size, py::arg("group") = py::none(),
+           "Number of rows, of one group or of all. A pass over them where some may have expired.")
+      .def("stats", &Stats, py::kw_only(), py::arg("count_rows") = false,
+           "Figures about the store and each group, as a dict. Reads no row: where some may have expired\n"
+           "`rows_exact` is False and `rows` an upper bound. count_rows=True: `rows` is size().")
       .def("advance_clock", &AdvanceClock, py::arg("milliseconds"),
            "Tells a store with clock=\"event\" the time of an event, milliseconds since 1970, UTC: \"now\" "
            "from then\n"

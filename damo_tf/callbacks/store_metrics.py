@@ -39,7 +39,7 @@ class StoreMetrics(keras.callbacks.Callback):
 
     | name | figure |
     |---|---|
-    | `rows` | rows of the group |
+    | `rows` | rows of the group; where rows have a time to live an upper bound, see `Store.stats` |
     | `new` | rows that came into being |
     | `blocked` | gradients dropped because their id had not occurred `min_count` times |
     | `expired` | times that a row was found past its time to live |

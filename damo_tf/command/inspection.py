@@ -19,7 +19,11 @@ _UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"))
 
 @click.command(short_help="What is in a store.")
 @with_store
-@click.option("--no-scan", is_flag=True, help="Leave out the histograms, which take a pass over all rows.")
+@click.option(
+    "--no-scan",
+    is_flag=True,
+    help="Leave out what takes a pass over all rows: the histograms, and to count where rows expire.",
+)
 @json_option
 def info(store: StoreOpener, no_scan: bool, output: Output) -> None:
     """What is in STORE: groups, rows, bytes, settings, and histograms of ages and update counts."""
@@ -27,35 +31,38 @@ def info(store: StoreOpener, no_scan: bool, output: Output) -> None:
         stats = storage.stats()
         groups = [_describe(storage, number, figures) for number, figures in stats["groups"].items()]
         if not no_scan:
-            _add_histograms(storage, stats["now"], groups, output)
+            _scan_groups(storage, stats, groups, output)
         options = storage.options
-    data = {
-        "directory": stats["directory"],
-        "seed": options["seed"],
-        "clock": options["clock"],
-        "rows": sum(group["rows"] for group in groups),
-        "disk_bytes": stats["disk_bytes"],
-        "groups": groups,
-    }
+    rows, is_exact = sum(group["rows"] for group in groups), all(group["rows_exact"] for group in groups)
+    facts = {"directory": stats["directory"], "seed": options["seed"], "clock": options["clock"]}
+    bytes_used = {"disk_bytes": stats["disk_bytes"]}
     output.show(
-        data,
-        Facts({name: value for name, value in data.items() if name != "groups"}),
+        {**facts, "rows": rows, "rows_exact": is_exact, **bytes_used, "groups": groups},
+        Facts({**facts, "rows": _bounded(rows, is_exact), **bytes_used}),
         *_group_tables(groups),
     )
 
 
+def _bounded(number: int, is_exact: bool) -> str:
+    return str(number) if is_exact else f"at most {number}"
+
+
 def _describe(storage: damo.PyStorage, number: int, figures: dict[str, Any]) -> dict[str, Any]:
-    counts = {name: figures[name] for name in ("rows", "bytes", "step")}
+    counts = {name: figures[name] for name in ("rows", "rows_exact", "bytes", "step")}
     config = storage.group_config(number)
     fill = figures["filter_fill"] if config["min_count"] else None
     return {"group": number, **counts, "filter_fill": fill, "config": config}
 
 
-def _add_histograms(storage: damo.PyStorage, now: int, groups: list[dict[str, Any]], output: Output) -> None:
+def _scan_groups(
+    storage: damo.PyStorage, stats: dict[str, Any], groups: list[dict[str, Any]], output: Output
+) -> None:
+    """Counts rows, and adds histograms, by one pass over them."""
     done = 0
     with output.progress("reading rows", sum(group["rows"] for group in groups)) as advance:
         for group in groups:
-            histograms = Histograms(now)
+            histograms = Histograms(stats["now"])
+            before = done
 
             def count(
                 keys: Any, _weights: Any, times: Any, nums: Any, histograms: Histograms = histograms
@@ -66,12 +73,23 @@ def _add_histograms(storage: damo.PyStorage, now: int, groups: list[dict[str, An
                 advance(done, None)
 
             scan(storage, group["group"], count)
+            group["rows"], group["rows_exact"] = done - before, True
+            group["bytes"] = group["rows"] * stats["groups"][group["group"]]["row_bytes"]
             group["ages"] = histograms.ages()
             group["update_counts"] = histograms.update_counts()
 
 
 def _group_tables(groups: list[dict[str, Any]]) -> list[Table]:
-    numbers = [(g["group"], g["config"]["dim"], g["rows"], g["bytes"], g["step"]) for g in groups]
+    numbers = [
+        (
+            group["group"],
+            group["config"]["dim"],
+            _bounded(group["rows"], group["rows_exact"]),
+            _bounded(group["bytes"], group["rows_exact"]),
+            group["step"],
+        )
+        for group in groups
+    ]
     filters = [
         (group["group"], group["config"]["filter_capacity"], group["filter_fill"])
         for group in groups
@@ -176,8 +194,9 @@ def top(store: StoreOpener, group: int | None, by: str, limit: int, output: Outp
     """The rows of STORE with the largest weights or the most updates."""
     ranking = Ranking(by, limit)
     with store.reading() as storage:
-        numbers = list(storage.stats()["groups"]) if group is None else [group]
-        with output.progress("reading rows", sum(map(storage.size, numbers))) as advance:
+        numbers = storage.groups if group is None else [group]
+        most = {number: figures["rows"] for number, figures in storage.stats()["groups"].items()}
+        with output.progress("reading rows", sum(most.get(number, 0) for number in numbers)) as advance:
             done = 0
             for number in numbers:
 

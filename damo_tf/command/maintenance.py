@@ -106,12 +106,16 @@ def convert(
     """
     if dim is None and optimizer is None:
         raise click.UsageError("at least one of --dim and --optimizer must be given")
-    with store.whole() as storage, output.progress("copying rows", storage.size()) as advance:
+    with store.whole() as storage, output.progress("copying rows", _most_rows(storage)) as advance:
         rows = storage.convert(
             target, group, dim=dim, optimizer=optimizer, progress=lambda done: advance(done, None)
         )
     data = {"directory": store.directory, "target": target, "group": group, "rows": rows}
     output.show(data, Facts({"new store": target, "rows": rows}))
+
+
+def _most_rows(storage: damo.PyStorage) -> int:
+    return sum(group["rows"] for group in storage.stats()["groups"].values())
 
 
 @click.command(short_help="Give back the space of what was deleted.")

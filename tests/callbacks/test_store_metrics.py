@@ -121,6 +121,34 @@ def test_histograms_are_of_a_bounded_sample(store, tmp_path):
     assert updates[-1, 1] == 3  # key 1
 
 
+def test_no_row_is_read_for_figures(tmp_path):
+    path = tmp_path / "store"
+    with damo_tf.Store(path) as store:
+        store.add_group(0, 2, ttl_seconds=3600)
+        store.apply_gradients(0, range(100), np.ones((100, 2)))
+    table = max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
+    data = bytearray(table.read_bytes())
+    data[60] ^= 1  # in a row, which nobody can read then
+    table.write_bytes(data)
+
+    with damo_tf.Store(path) as store:
+        unseen = range(1000, 1004)  # in no file: training does not read the rows either
+        history = (
+            make_model(store, optimizer="adam", ttl_seconds=3600)
+            .fit(
+                batches_of(*([key] for key in unseen)),
+                validation_data=batches_of([2000]),
+                epochs=2,
+                callbacks=[StoreMetrics(tmp_path / "log", update_freq=1, histogram_rows=0)],
+                verbose=0,
+            )
+            .history
+        )
+        assert history["rows/0/rows"] == [104, 104]
+        with pytest.raises(RuntimeError, match="checksum mismatch"):
+            store.size()
+
+
 def test_groups_and_stores_have_names_of_their_own(store, tmp_path):
     ids = keras.Input((1,), dtype="int64")
     with damo_tf.Store(tmp_path / "other") as other:

@@ -235,7 +235,7 @@ StatusOr<std::optional<Row>> EmbeddingTable::GetRow(uint64_t key) const {
 StatusOr<int64_t> EmbeddingTable::Size() const {
   const auto count = [&]() -> StatusOr<int64_t> {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
-    if (recipe()->lifetime.is_forever() && !rows_released_) return num_rows_.load();
+    if (num_rows_is_size()) return num_rows();
     return CountLiveRows(*storage, NowMillis());
   };
   StatusOr<int64_t> num_rows = count();

@@ -121,6 +121,8 @@ class EmbeddingTable {
   // Whether expired rows have been released (Storage::ReleaseRows()), by this process or before: compactions
   // drop them and nobody counts.
   bool rows_released() const { return rows_released_.load(); }
+  // Whether Size() is num_rows(): no row has expired, nor can one.
+  bool num_rows_is_size() const { return recipe()->lifetime.is_forever() && !rows_released(); }
   TableCounters counters() const;
 
   // Writes the weights of keys[i] to weights[i * dim .. (i + 1) * dim). No row is created, counted or
@@ -176,8 +178,7 @@ class EmbeddingTable {
   // The row of `key`, nullopt if it has none (an expired row is none).
   StatusOr<std::optional<Row>> GetRow(uint64_t key) const;
 
-  // Rows that a lookup would find. Where rows have never had a time to live this is a counter, else a scan of
-  // the group.
+  // Rows that a lookup would find: num_rows() if num_rows_is_size(), else a scan of the group.
   StatusOr<int64_t> Size() const;
 
   // Puts a recipe in force whose rows have the same layout (CheckSameRows() holds), after `save` has brought

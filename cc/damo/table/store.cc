@@ -334,7 +334,7 @@ StatusOr<int64_t> Store::Size() const {
   return total;
 }
 
-StatusOr<StoreStats> Store::Stats() const {
+StatusOr<StoreStats> Store::Stats(bool count_rows) const {
   StoreStats stats;
   {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
@@ -347,7 +347,11 @@ StatusOr<StoreStats> Store::Stats() const {
     const std::shared_ptr<const GroupRecipe> recipe = table->recipe();
     GroupStats group;
     group.config = recipe->config;
-    DAMO_ASSIGN_OR_RETURN(group.num_rows, table->Size());
+    group.num_rows_exact = count_rows || table->num_rows_is_size();
+    group.num_rows = table->num_rows();
+    if (count_rows) {
+      DAMO_ASSIGN_OR_RETURN(group.num_rows, table->Size());
+    }
     group.row_bytes = static_cast<int64_t>(kRowKeyBytes + recipe->layout.row_bytes());
     group.step = table->step();
     group.counters = table->counters();

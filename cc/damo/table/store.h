@@ -36,7 +36,10 @@ namespace damo {
 // A group as Store::Stats() tells of it.
 struct GroupStats {
   GroupConfig config;
+  // Rows that a lookup would find if num_rows_exact; else at most so many: it counts expired rows as well,
+  // even if compactions have dropped them.
   int64_t num_rows = 0;
+  bool num_rows_exact = false;
   int64_t row_bytes = 0;  // bytes of one row: key and value
   int64_t step = 0;
   TableCounters counters;
@@ -93,7 +96,9 @@ class Store {
 
   // Rows of all groups; see EmbeddingTable::Size().
   StatusOr<int64_t> Size() const;
-  StatusOr<StoreStats> Stats() const;
+  // Reads no row, so that it takes as long for a large store as for a small one; unless `count_rows` asks for
+  // Size() of each group as its number of rows.
+  StatusOr<StoreStats> Stats(bool count_rows = false) const;
 
   // Returns when everything applied before survives power loss.
   Status Flush();

@@ -52,7 +52,10 @@ class TroubledStorage final : public Storage {
     DAMO_RETURN_IF_ERROR(write_status);
     return target_->Write(batch);
   }
-  StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override { return target_->NewSnapshot(); }
+  StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override {
+    if (before_snapshot) DAMO_RETURN_IF_ERROR(before_snapshot());
+    return target_->NewSnapshot();
+  }
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     return target_->GetManifest(name);
   }
@@ -74,6 +77,7 @@ class TroubledStorage final : public Storage {
   std::function<Status(Span<const uint64_t> keys)> before_read;
   std::function<Status(Span<const uint64_t> keys)> after_read;
   Status write_status;
+  std::function<Status()> before_snapshot;
   std::function<Status()> before_sorted_batch;
   std::function<Status(uint64_t key)> before_sorted_row;
   std::function<Status()> before_commit;
