@@ -723,7 +723,7 @@ def test_expire_removes_rows_that_are_past_their_time_to_live(path):
     assert run_json("expire", path)["removed"] == 0
     found = run_json("expire", path, "--ttl-seconds", 86_400)
 
-    assert found == {"directory": str(path), "removed": 2, "rows": 5}
+    assert found == {"directory": str(path), "groups_with_ttl": [0, 7], "removed": 2, "rows": 5}
     assert run_json("verify", path)["ok"]
 
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the `damo-tf` command does for stores that are large: no pass over rows unasked."""
+"""What the `damo-tf` command does for stores that are large: no pass over rows unasked, work in parts."""
 
 import json
 import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from damo_tf.command import command
+from damo_tf.command import command, output
+
+NUM_ROWS = 150_000  # more than are deleted, or removed, at a time
 
 
 def run(*arguments: object) -> Result:
@@ -33,6 +37,9 @@ def make_store(path: Path, num_rows: int, ttl_seconds: int | None = None) -> Pat
         keys = np.arange(num_rows, dtype=np.uint64)
         storage.apply_gradients(0, keys, np.ones(num_rows, np.float32))
     return path
+
+
+# ---- no pass over rows unasked ----
 
 
 @pytest.fixture
@@ -70,3 +77,87 @@ def test_info_counts_the_rows_that_are_not_expired(tmp_path):
     (group,) = found["groups"]
     assert (group["rows"], group["rows_exact"], group["bytes"]) == (4, True, 4 * (9 + 32 + 4))
     assert "at most" not in run("info", path).stdout
+
+
+# ---- work in parts ----
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def fail() -> None:
+    raise OSError("no space")
+
+
+@pytest.fixture(params=[(interrupt, 130, "interrupted"), (fail, 1, "no space")], ids=["interrupt", "failure"])
+def ending(request) -> tuple[Callable[[], None], int, str]:
+    """What ends a command in its midst; its status, and how its message begins."""
+    ending: tuple[Callable[[], None], int, str] = request.param
+    return ending
+
+
+def run_until(done: int, ending: tuple[Callable[[], None], int, str], *arguments: object) -> str:
+    """Runs a command that ends when it reports so much done; returns the rest of its message."""
+    end, status, message = ending
+
+    def advance(now: int, _total: int | None = None) -> None:
+        if now >= done:
+            end()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "_ignore", advance)  # what is told how far a command is where nobody watches
+        result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (status, "")
+    (line,) = result.stderr.splitlines()
+    start = f"damo-tf: {message}; "
+    assert line.startswith(start)
+    return line.removeprefix(start)
+
+
+def test_delete_that_ends_early_says_what_is_done_and_can_be_repeated(tmp_path, ending):
+    path, keys = make_store(tmp_path / "store", NUM_ROWS), tmp_path / "keys.npy"
+    np.save(keys, np.arange(100, NUM_ROWS))
+
+    message = run_until(65_536, ending, "delete", path, 0, keys)
+
+    assert message == (
+        f"the first 65536 of {NUM_ROWS - 100} keys have no row any more; repeat the command for the rest"
+    )
+    with damo.PyStorage(path, read_only=True) as storage:
+        assert storage.size() == NUM_ROWS - 65_536
+        rows = [storage.row(0, key) is not None for key in (99, 100, 65_635, 65_636, NUM_ROWS - 1)]
+        assert rows == [True, False, False, True, True]
+    assert run_json("delete", path, 0, keys)["deleted"] == NUM_ROWS - 100 - 65_536
+    assert run_json("info", path)["rows"] == 100
+
+
+def test_expire_that_ends_early_says_what_is_done_and_can_be_repeated(tmp_path, ending):
+    path = make_store(tmp_path / "store", NUM_ROWS, ttl_seconds=60)
+    with damo.PyStorage(path) as storage:
+        storage.advance_clock(61_000)
+
+    message = run_until(1, ending, "expire", path)
+
+    said = re.fullmatch(r"(\d+) rows are removed; repeat the command for the rest", message)
+    removed = int(said[1])
+    assert 0 < removed < NUM_ROWS
+    with damo.PyStorage(path, read_only=True) as storage:
+        assert storage.stats()["groups"][0]["rows"] == NUM_ROWS - removed
+    assert run_json("expire", path)["removed"] == NUM_ROWS - removed
+
+
+def test_expire_says_when_no_row_can_expire(tmp_path):
+    path = make_store(tmp_path / "store", 10)
+
+    assert run_json("expire", path) == {
+        "directory": str(path),
+        "groups_with_ttl": [],
+        "removed": 0,
+        "rows": 10,
+    }
+    assert run("expire", path).stdout.splitlines()[-1] == (
+        "groups with a time to live:  none; --ttl-seconds gives one to all that have none"
+    )
+    assert run_json("expire", path, "--ttl-seconds", 60)["groups_with_ttl"] == [0]
+    assert "time to live" not in run("expire", path, "--ttl-seconds", 60).stdout

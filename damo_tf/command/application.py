@@ -19,9 +19,6 @@ class _Interrupted(click.ClickException):
 
     exit_code = INTERRUPTED
 
-    def __init__(self) -> None:
-        super().__init__("interrupted")
-
 
 class Application(click.Group):
     """A click group whose commands end with status 0, 1 (failure), 2 (usage) or 130 (Ctrl-C).
@@ -48,8 +45,8 @@ class Application(click.Group):
         """Runs a command. Ctrl-C is told like any failure: click itself would print an empty line before."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise _Interrupted from None
+        except KeyboardInterrupt as error:
+            raise _Interrupted(_with_notes("interrupted", error)) from None
 
     def _status(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int:
         extra.pop("standalone_mode", None)
@@ -74,12 +71,17 @@ class Application(click.Group):
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 _drop_output()
                 return FAILURE
-            return _report(_text(error), FAILURE)
+            return _report(_with_notes(_text(error), error), FAILURE)
 
 
 def _text(error: Exception) -> str:
     """A KeyError prints its argument in quotes."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    """The message, and what commands have noted of what they had done by then."""
+    return "; ".join([message, *getattr(error, "__notes__", ())])
 
 
 def _report(message: str, status: int) -> int:

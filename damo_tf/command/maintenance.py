@@ -2,6 +2,8 @@
 """Commands that change rows or files: expire, delete, convert, compact."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -16,29 +18,53 @@ from damo_tf.command.output import Facts, Output, json_option
 _KEYS_PER_PART = 1 << 16
 
 
+@contextmanager
+def _in_parts(done: Callable[[], str]) -> Iterator[None]:
+    """For work whose parts stay done, however it ends: says then which those are.
+
+    Args:
+        done: tells what is done, or nothing if nothing is.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if text := done():
+            error.add_note(f"{text}; repeat the command for the rest")
+        raise
+
+
 @click.command(short_help="Remove rows past their time to live.")
 @with_store
 @json_option
 def expire(store: StoreOpener, output: Output) -> None:
-    """Remove the rows of STORE that are past their time to live."""
-    scanned = 0
+    """Remove the rows of STORE that are past their time to live.
+
+    A group's own time to live is kept with the store. One that a trainer gives to the whole store is not:
+    it must be given here, too, as --ttl-seconds. Interrupted, it can be repeated.
+    """
+    scanned = removed = 0
     with store.writing() as storage, output.progress("looking at rows") as advance:
 
-        def note(num_scanned: int, _removed: int) -> None:
-            nonlocal scanned
-            scanned = num_scanned
+        def note(num_scanned: int, num_removed: int) -> None:
+            nonlocal scanned, removed
+            scanned, removed = num_scanned, num_removed
             advance(scanned, None)
 
-        removed = storage.expire(note)
+        with _in_parts(lambda: f"{removed} rows are removed" if removed else ""):
+            removed = storage.expire(note)
+        groups = _groups_with_ttl(storage)
         # Where rows expire a size takes a pass over them, which they have just had.
-        rows = scanned - removed + sum(map(storage.size, _groups_without_ttl(storage)))
-    data = {"directory": store.directory, "removed": removed, "rows": rows}
-    output.show(data, Facts({"rows removed": removed, "rows left": rows}))
+        rows = scanned - removed + sum(storage.size(group) for group in storage.groups if group not in groups)
+    facts: dict[str, object] = {"rows removed": removed, "rows left": rows}
+    if not groups and store.ttl_seconds is None:
+        facts["groups with a time to live"] = "none; --ttl-seconds gives one to all that have none"
+    data = {"directory": store.directory, "groups_with_ttl": groups, "removed": removed, "rows": rows}
+    output.show(data, Facts(facts))
 
 
-def _groups_without_ttl(storage: damo.PyStorage) -> list[int]:
+def _groups_with_ttl(storage: damo.PyStorage) -> list[int]:
     forever = (None, "never") if storage.options["ttl_seconds"] is None else ("never",)
-    return [number for number in storage.groups if storage.group_config(number)["ttl_seconds"] in forever]
+    return [number for number in storage.groups if storage.group_config(number)["ttl_seconds"] not in forever]
 
 
 @click.command(short_help="Delete the rows of keys.")
@@ -50,15 +76,20 @@ def delete(store: StoreOpener, group: int, keys: str, output: Output) -> None:
     """Delete rows of GROUP of STORE, for good.
 
     KEYS is a file of keys, one a line, decimal or 0x...; or a .npy array of 64-bit integers; `-` (the
-    default) is stdin. Keys without a row are passed over.
+    default) is stdin. Keys without a row are passed over. Interrupted, it can be repeated.
     """
     numbers = read_keys(keys)  # all of them: a typing error in the last must not find others deleted
-    deleted = 0
-    with store.writing() as storage, output.progress("deleting rows", len(numbers)) as advance:
+    deleted = done = 0
+    with (
+        store.writing() as storage,
+        output.progress("deleting rows", len(numbers)) as advance,
+        _in_parts(lambda: f"the first {done} of {len(numbers)} keys have no row any more" if done else ""),
+    ):
         storage.group_config(group)  # before the first part, which may be none
-        for begin in range(0, len(numbers), _KEYS_PER_PART):
-            deleted += storage.delete(group, numbers[begin : begin + _KEYS_PER_PART])
-            advance(min(begin + _KEYS_PER_PART, len(numbers)), None)
+        while done < len(numbers):
+            deleted += storage.delete(group, numbers[done : done + _KEYS_PER_PART])
+            done = min(done + _KEYS_PER_PART, len(numbers))
+            advance(done, None)
     data = {"directory": store.directory, "group": group, "keys": len(numbers), "deleted": deleted}
     output.show(data, Facts({"keys given": len(numbers), "rows deleted": deleted}))
 
@@ -122,7 +153,10 @@ def _most_rows(storage: damo.PyStorage) -> int:
 @with_store
 @json_option
 def compact(store: StoreOpener, output: Output) -> None:
-    """Write the files of STORE anew, so that what was deleted or written over takes no more space."""
+    """Write the files of STORE anew, so that what was deleted or written over takes no more space.
+
+    It goes group by group; interrupted, it can be repeated.
+    """
     with store.writing() as storage:
         before = storage.stats()["disk_bytes"]
         output.wait_for("writing files", storage.compact)
