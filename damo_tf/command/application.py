@@ -57,6 +57,9 @@ class Application(click.Group):
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
             return error.exit_code
+        except click.UsageError as error:
+            help_at = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
+            return _report(f"{error.format_message().removesuffix('.')}{help_at}", error.exit_code)
         except click.ClickException as error:
             return _report(error.format_message(), error.exit_code)
         except (
@@ -75,8 +78,11 @@ class Application(click.Group):
 
 
 def _text(error: Exception) -> str:
-    """A KeyError prints its argument in quotes."""
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    """What is of use to people: no number of an error, no name of its kind, no quotes around a KeyError's."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return text.removeprefix("failed precondition: ")
 
 
 def _with_notes(message: str, error: BaseException) -> str:

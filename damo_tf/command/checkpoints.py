@@ -11,7 +11,7 @@ import damo
 
 from damo_tf._aside import directory_aside
 from damo_tf._description import read_description
-from damo_tf.command.opening import StoreOpener, with_store
+from damo_tf.command.opening import NonEmptyPath, StoreOpener, with_store
 from damo_tf.command.output import Facts, Output, json_option
 
 #: Of a chain; a longer one goes in circles.
@@ -20,10 +20,10 @@ _MAX_LINKS = 100_000
 
 @click.command(short_help="Write a store, or its changes, to a directory.")
 @with_store
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=NonEmptyPath())
 @click.option(
     "--since",
-    type=click.Path(),
+    type=NonEmptyPath(),
     metavar="CHECKPOINT",
     help="Write only what has changed since this one, full or itself such a delta.",
 )
@@ -42,7 +42,7 @@ def checkpoint(store: StoreOpener, directory: str, since: str | None, output: Ou
 
 @click.command(short_help="Make a store what it was at a checkpoint.")
 @with_store
-@click.argument("checkpoints", type=click.Path(), nargs=-1, required=True, metavar="CHECKPOINT...")
+@click.argument("checkpoints", type=NonEmptyPath(), nargs=-1, required=True, metavar="CHECKPOINT...")
 @json_option
 def restore(store: StoreOpener, checkpoints: tuple[str, ...], output: Output) -> None:
     """Make STORE what it was at CHECKPOINT; where there is no store, make it.

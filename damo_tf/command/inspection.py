@@ -8,12 +8,12 @@ from typing import Any
 import click
 import damo
 
-from damo_tf.command.keys import Key
+from damo_tf.command.keys import CommandOfKeys, Key
+from damo_tf.command.numbers import Integer, group_number
 from damo_tf.command.opening import StoreOpener, with_store
 from damo_tf.command.output import Facts, Output, Table, json_option
 from damo_tf.command.statistics import DAY, HOUR, MINUTE, Histograms, Ranking, scan
 
-group_number = click.IntRange(0, 255)
 _UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"))
 
 
@@ -151,8 +151,7 @@ def time_text(milliseconds: int) -> str:
         return f"{milliseconds} ms"
 
 
-# `-5` is a key, not an option.
-@click.command(context_settings={"ignore_unknown_options": True}, short_help="One row.")
+@click.command(cls=CommandOfKeys, short_help="One row.")
 @with_store
 @click.argument("group", type=group_number)
 @click.argument("key", type=Key())
@@ -188,7 +187,7 @@ def row(store: StoreOpener, group: int, key: int, output: Output) -> None:
     show_default=True,
     help="Euclidean norm of the weights, or number of updates.",
 )
-@click.option("--limit", type=click.IntRange(1, 100_000), default=10, show_default=True, help="So many rows.")
+@click.option("--limit", type=Integer(1, 100_000), default=10, show_default=True, help="So many rows.")
 @json_option
 def top(store: StoreOpener, group: int | None, by: str, limit: int, output: Output) -> None:
     """The rows of STORE with the largest weights or the most updates."""

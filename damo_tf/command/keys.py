@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys as people and files write them."""
 
+import difflib
 import io
+import itertools
 import sys
 from typing import Any, BinaryIO
 
@@ -11,6 +13,8 @@ import numpy.typing as npt
 
 _NPY_MAGIC = b"\x93NUMPY"
 KEY_RULE = "an integer in [-2**63, 2**64), decimal or 0x and hexadecimal digits"
+#: Shown of what is no key: a file that is not one of keys may have lines of any length.
+_MAX_SHOWN = 60
 
 
 def parse_key(text: str) -> int:
@@ -25,8 +29,12 @@ def parse_key(text: str) -> int:
     except ValueError:
         key = 1 << 64
     if not text.isascii() or not digits[:1].isdigit() or "_" in text or not -(1 << 63) <= key < 1 << 64:
-        raise ValueError(f"a key must be {KEY_RULE}. Received: {text!r}")
+        raise ValueError(f"a key must be {KEY_RULE}. Received: {_shortened(text)!r}")
     return key % (1 << 64)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
 
 
 class Key(click.ParamType[int]):
@@ -40,6 +48,22 @@ class Key(click.ParamType[int]):
             return parse_key(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class CommandOfKeys(click.Command):
+    """A command with keys among its arguments: `-5` is one, and no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Takes unknown options for arguments, but not long ones, which are typing errors."""
+        options = [name for parameter in self.get_params(ctx) for name in parameter.opts]
+        for text in itertools.takewhile(lambda text: text != "--", args):
+            name = text.partition("=")[0]
+            if name.startswith("--") and name not in options:
+                raise click.NoSuchOption(
+                    name, possibilities=difflib.get_close_matches(name, options), ctx=ctx
+                )
+        ctx.ignore_unknown_options = True
+        return super().parse_args(ctx, args)
 
 
 def read_keys(path: str) -> npt.NDArray[np.uint64]:
@@ -59,14 +83,16 @@ def read_keys(path: str) -> npt.NDArray[np.uint64]:
             return _read_keys(path, file)
     if sys.stdin is None:
         raise OSError("read keys from stdin: it is closed")
+    if sys.stdin.isatty():
+        click.echo("damo-tf: type keys, one a line, and Ctrl-D after the last", err=True)
     return _read_keys("stdin", sys.stdin.buffer)
 
 
 def _read_keys(name: str, file: BinaryIO) -> npt.NDArray[np.uint64]:
-    start = file.read(len(_NPY_MAGIC))
-    if start == _NPY_MAGIC:
-        return _read_npy(name, io.BytesIO(start + file.read()))
-    lines = io.BytesIO(start + file.read())
+    data = file.read()  # at once: of a terminal the end is not there to be read a second time
+    if data.startswith(_NPY_MAGIC):
+        return _read_npy(name, io.BytesIO(data))
+    lines = io.BytesIO(data)
     keys = (_parse_line(name, number, line) for number, line in enumerate(lines, 1) if _content(line))
     return np.fromiter(keys, np.uint64)
 

@@ -9,9 +9,9 @@ from typing import Any
 import click
 import damo
 
-from damo_tf.command.inspection import group_number
 from damo_tf.command.keys import read_keys
-from damo_tf.command.opening import StoreOpener, with_store
+from damo_tf.command.numbers import Integer, group_number
+from damo_tf.command.opening import NonEmptyPath, StoreOpener, with_store
 from damo_tf.command.output import Facts, Output, json_option
 
 #: Keys that are deleted together; what waits meanwhile waits some hundredths of a second.
@@ -70,7 +70,7 @@ def _groups_with_ttl(storage: damo.PyStorage) -> list[int]:
 @click.command(short_help="Delete the rows of keys.")
 @with_store
 @click.argument("group", type=group_number)
-@click.argument("keys", type=click.Path(dir_okay=False, allow_dash=True), default="-")
+@click.argument("keys", type=NonEmptyPath(dir_okay=False, allow_dash=True), default="-")
 @json_option
 def delete(store: StoreOpener, group: int, keys: str, output: Output) -> None:
     """Delete rows of GROUP of STORE, for good.
@@ -112,9 +112,9 @@ class OptimizerParameters(click.ParamType[dict[str, Any]]):
 
 @click.command(short_help="Copy a store, with another dim or optimizer.")
 @with_store
-@click.argument("target", type=click.Path())
+@click.argument("target", type=NonEmptyPath())
 @click.argument("group", type=group_number)
-@click.option("--dim", type=click.IntRange(1, 65536), help="Weights per row; others are cut off or initial.")
+@click.option("--dim", type=Integer(1, 65536), help="Weights per row; others are cut off or initial.")
 @click.option(
     "--optimizer",
     type=OptimizerParameters(),

@@ -11,6 +11,7 @@ import click
 import damo
 
 from damo_tf._description import DESCRIPTION_FILE
+from damo_tf.command.numbers import Integer
 
 #: Small beside a trainer's, and enough for passes over everything.
 DEFAULT_MEMORY_BUDGET = 256 << 20
@@ -70,8 +71,8 @@ class StoreOpener:
         )
 
 
-class _StorePath(click.Path):
-    """A path. An empty one, of a variable that is not set, would be the working directory to `realpath`."""
+class NonEmptyPath(click.Path):
+    """A path. An empty one, of a variable that is not set, would be the working directory to some."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """`value`, if it is not empty."""
@@ -83,10 +84,10 @@ class _StorePath(click.Path):
 def with_store(function: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the argument STORE and its options; its function gets a `StoreOpener` first."""
 
-    @click.argument("store", type=_StorePath())
+    @click.argument("store", type=NonEmptyPath())
     @click.option(
         "--memory-budget",
-        type=click.IntRange(MIN_MEMORY_BUDGET),
+        type=Integer(MIN_MEMORY_BUDGET),
         default=DEFAULT_MEMORY_BUDGET,
         show_default=True,
         metavar="BYTES",
@@ -94,7 +95,7 @@ def with_store(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--ttl-seconds",
-        type=click.IntRange(1, (1 << 63) // 1000 - 1),
+        type=Integer(1, (1 << 63) // 1000 - 1),
         metavar="N",
         help="Time to live of rows in groups that have none of their own. Default: for ever.",
     )

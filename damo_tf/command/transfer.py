@@ -3,19 +3,17 @@
 
 import click
 
-from damo_tf.command.inspection import group_number
-from damo_tf.command.opening import StoreOpener, with_store
+from damo_tf.command.numbers import Integer, Number, group_number
+from damo_tf.command.opening import NonEmptyPath, StoreOpener, with_store
 from damo_tf.command.output import Facts, Output, json_option
 
 
 @click.command(short_help="Write all weights to a file, for serving.")
 @with_store
-@click.argument("path", type=click.Path(dir_okay=False))
+@click.argument("path", type=NonEmptyPath(dir_okay=False))
 @click.option("--group", type=group_number, help="Rows of this group only.")
-@click.option("--min-count", type=click.IntRange(0), default=0, help="Leave out rows with fewer updates.")
-@click.option(
-    "--expire-days", type=click.FloatRange(0), help="Leave out rows that were not updated for so long."
-)
+@click.option("--min-count", type=Integer(0), default=0, help="Leave out rows with fewer updates.")
+@click.option("--expire-days", type=Number(0), help="Leave out rows that were not updated for so long.")
 @json_option
 def dump(
     store: StoreOpener,
@@ -34,7 +32,7 @@ def dump(
 
 @click.command(short_help="Bring the rows of a dump into a store.")
 @with_store
-@click.argument("path", type=click.Path(dir_okay=False))
+@click.argument("path", type=NonEmptyPath(dir_okay=False))
 @click.option(
     "--mode",
     type=click.Choice(["merge", "replace"]),
