@@ -49,6 +49,8 @@ class CountingFilter {
   // The share of counters that are not 0: about one half when `capacity` keys have been added. Beyond that
   // the filter lets keys pass more often than `fpr`: with the probability fill ^ num_probes().
   double fill() const;
+  // Counters that are not 0.
+  int64_t num_set() const { return num_set_; }
 
   // Sees to it that Add() of the key allocates nothing.
   void Reserve(uint64_t key);
@@ -78,7 +80,7 @@ class CountingFilter {
   const int num_probes_;
   std::vector<std::unique_ptr<Page>> pages_;  // null: all 0
   int64_t used_pages_ = 0;
-  int64_t num_set_ = 0;  // counters that are not 0
+  int64_t num_set_ = 0;
 };
 
 }  // namespace damo

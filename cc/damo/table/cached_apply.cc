@@ -12,7 +12,6 @@
 #include "damo/base/catch_exceptions.h"
 #include "damo/base/float_environment.h"
 #include "damo/base/float_math.h"
-#include "damo/base/warning.h"
 #include "damo/table/cached_table.h"
 #include "damo/table/unique_keys.h"
 
@@ -302,7 +301,7 @@ void CachedTable::Update(ApplyCall& call, Executor& executor) {
   for (const ShardUpdate& update : updates_) {
     if (!update.counted().empty()) {
       filter_->Add(update.counted());
-      WarnOfFullFilter();
+      full_filter_warning_.Note(filter_->fill(), call.context.recipe.config, session());
     }
     const ShardUpdate::Result& result = update.result();
     call.result.num_updated += result.num_updated;
@@ -527,30 +526,8 @@ Status CachedTable::CountRecorded(const ApplyRecord& record) {
   }
   filter_->Reserve(keys);  // all of them are counted, or none
   filter_->Add(keys);
-  WarnOfFullFilter();
+  full_filter_warning_.Note(filter_->fill(), recipe()->config, session());
   return Status();
-}
-
-void CachedTable::WarnOfFullFilter() {
-  constexpr double kFull = 0.7;  // at its capacity it is at 0.5
-  const double fill = filter_->fill();
-  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
-  const GroupConfig& config = recipe->config;
-  // With a min_count of 1 every key passes, whatever the filter says.
-  if (warned_of_filter_ || fill <= kFull || config.min_count < 2) return;
-  warned_of_filter_ = true;
-  const auto warn = [&] {
-    Warn(StrCat(
-        "group ", group(), " of store '", session().settings().directory, "': its admission filter is at ",
-        static_cast<int>(fill * 100), " %, with filter_capacity=", *config.filter_capacity,
-        " ids it would be at 50 %: more and more new ids get a row before they have occurred min_count=",
-        config.min_count,
-        " times. Its size is fixed; load the rows into a store with a larger filter_capacity, or open this "
-        "one with min_count=0, which counts nothing (docs/admission.md)"));
-    return Status();
-  };
-  // The call is a fact: that there is no memory for the text must not make it fail.
-  CatchExceptions(warn).IgnoreError();
 }
 
 Status CachedTable::ApplyParts(Storage& storage, LoggedCall& call, Executor& executor) {

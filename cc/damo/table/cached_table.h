@@ -19,6 +19,7 @@
 #include "damo/redo/apply_record.h"
 #include "damo/redo/redo_log.h"
 #include "damo/table/embedding_table.h"
+#include "damo/table/full_filter_warning.h"
 #include "damo/table/group_filter.h"
 #include "damo/table/key_partition.h"
 #include "damo/table/shard_update.h"
@@ -133,8 +134,6 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Status LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored, const ApplyCall& call);
   Status Log(ApplyCall& call);
   void Update(ApplyCall& call, Executor& executor);
-  // Once: when the filter has come to let many keys pass that are new.
-  void WarnOfFullFilter();
   StatusOr<ApplyResult> ApplyInParts(Storage& storage, Span<const uint64_t> keys,
                                      const GradientRows& gradients, const ApplyOptions& options,
                                      Executor& executor);
@@ -173,7 +172,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   // Its call, null: none; one that failed half-way stays until it is finished. Also guarded by
   // unfinished_mutex_, for readers.
   std::shared_ptr<LoggedCall> unfinished_;
-  bool warned_of_filter_ = false;
+  FullFilterWarning full_filter_warning_;
   std::set<uint64_t> replay_gaps_;  // keys whose rows lack an update, unless a later record begins them anew
 
   mutable std::mutex unfinished_mutex_;

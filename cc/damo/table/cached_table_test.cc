@@ -6,7 +6,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -195,26 +194,6 @@ TEST_F(CachedTableTest, BuffersOfALargeCallAreLetGoAndThoseOfCommonOnesKept) {
   EXPECT_LE(table_->memory().buffer_bytes, options.cache_bytes / 16);
   ApplyToBoth(NewBatch(2000, 10'000));
   EXPECT_GE(table_->memory().buffer_bytes, common_bytes / 2);
-}
-
-TEST_F(CachedTableTest, AFilterThatIsTooFullIsToldOfOnce) {
-  GroupConfig config = FilteredConfig();
-  config.filter_capacity = 1000;
-  Make(Foreground(), config);
-  testing::internal::CaptureStderr();
-  Apply(*table_, {KeyRange(0, 500), Floats(500 * kDim, 1.0f)});
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
-  testing::internal::CaptureStderr();
-  for (uint64_t i = 0; i < 20; ++i) {
-    Apply(*table_, {KeyRange(1000 + 500 * i, 500), Floats(500 * kDim, 1.0f)});
-  }
-  const std::string told = testing::internal::GetCapturedStderr();
-  EXPECT_EQ(std::count(told.begin(), told.end(), '\n'), 1) << told;
-  for (const char* const part : {"damo_tf: warning: group 5 of store '/rows'", "filter_capacity=1000",
-                                 "min_count=3", "min_count=0", "docs/admission.md"}) {
-    EXPECT_NE(told.find(part), std::string::npos) << part << " in " << told;
-  }
-  EXPECT_GT(*table_->memory().filter_fill, 0.7);
 }
 
 TEST_F(CachedTableTest, RowsAreReadPastACacheThatIsAllDirty) {

@@ -149,7 +149,21 @@ StatusOr<ApplyResult> DirectTable::DoApplyGradients(Storage& storage, Span<const
   DAMO_RETURN_IF_ERROR(ParallelForStatus(executor, unique.size(), kMinRowsPerBlock, update));
   const ApplyResult result = rows.Result();
   DAMO_RETURN_IF_ERROR(WriteRows(unique, rows, result, filter.get(), storage));
+  if (filter != nullptr) NoteFill(filter->counts(), recipe->config);
   return result;
+}
+
+// `counts` has the pages of this call's new keys only. The pages of keys are random ones, so that those of a
+// few calls tell how full all of them are.
+void DirectTable::NoteFill(const CountingFilter& counts, const GroupConfig& config) {
+  constexpr int64_t kPagesPerSample = 16;  // then it is right to a hundredth
+  sampled_pages_ += counts.used_bytes() / static_cast<int64_t>(CountingFilter::kPageBytes);
+  sampled_set_ += counts.num_set();
+  if (sampled_pages_ < std::min(kPagesPerSample, counts.num_pages())) return;
+  const auto num_counters = static_cast<double>(sampled_pages_ * CountingFilter::kCountersPerPage);
+  full_filter_warning_.Note(static_cast<double>(sampled_set_) / num_counters, config, session());
+  sampled_pages_ = 0;
+  sampled_set_ = 0;
 }
 
 StatusOr<std::unique_ptr<GroupFilter>> DirectTable::LoadFilter(const UniqueKeys& unique,

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "damo/table/embedding_table.h"
+#include "damo/table/full_filter_warning.h"
 #include "damo/table/group_filter.h"
 
 namespace damo {
@@ -51,8 +52,12 @@ class DirectTable final : public EmbeddingTable {
                   const Moment& moment, const GroupFilter* filter, RowBuffer& rows) const;
   Status WriteRows(const UniqueKeys& unique, const RowBuffer& rows, const ApplyResult& result,
                    GroupFilter* filter, Storage& storage);
+  void NoteFill(const CountingFilter& counts, const GroupConfig& config);
 
-  std::mutex apply_mutex_;  // held through an apply call
+  std::mutex apply_mutex_;  // held through an apply call; guards what follows
+  FullFilterWarning full_filter_warning_;
+  int64_t sampled_pages_ = 0;  // of the filter, since its fill was last noted
+  int64_t sampled_set_ = 0;    // counters of these pages that were not 0
 };
 
 }  // namespace damo

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -573,6 +574,28 @@ TEST_P(EmbeddingTableTest, FailedCallCountsNothing) {
 }
 
 // Contract C5: the same batches give the same bits, however the work is split.
+// A table without memory sees a few of the filter's 18 pages in each call.
+TEST_P(EmbeddingTableTest, AFilterThatIsTooFullIsToldOfOnce) {
+  const auto table = NewTable(FilteredConfig(/*min_count=*/3));
+  const auto count = [&](uint64_t begin, uint64_t end) {
+    constexpr uint64_t kKeysPerCall = 5;
+    for (uint64_t first = begin; first < end; first += kKeysPerCall) {
+      Apply(*table, KeyRange(first, kKeysPerCall), Floats(kKeysPerCall * kDim, 1.0f));
+    }
+  };
+  testing::internal::CaptureStderr();
+  count(0, 15'000);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "it is at 0.64";
+  testing::internal::CaptureStderr();
+  count(15'000, 22'000);
+  const std::string told = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(told.begin(), told.end(), '\n'), 1) << told;
+  for (const char* const part : {"damo_tf: warning: group 5 of store '/rows'", "filter_capacity=10000",
+                                 "min_count=3", "min_count=0", "docs/admission.md"}) {
+    EXPECT_NE(told.find(part), std::string::npos) << part << " in " << told;
+  }
+}
+
 TEST_P(EmbeddingTableTest, ThreadsDoNotChangeTheResult) {
   std::mt19937_64 random(7);
   std::normal_distribution<float> normal;

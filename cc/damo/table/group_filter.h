@@ -47,6 +47,7 @@ class GroupFilter {
   Status Load(const Storage& storage);
   Status LoadPagesOf(Span<const uint64_t> keys, const Storage& storage);
 
+  const CountingFilter& counts() const { return counts_; }
   int64_t Count(uint64_t key) const { return counts_.Count(key); }
   // Sees to it that Add() of these keys allocates nothing.
   void Reserve(Span<const CountedKey> keys);
