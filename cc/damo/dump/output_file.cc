@@ -54,20 +54,17 @@ OutputFile::OutputFile(std::string path, std::string partial_path, File file)
     : path_(std::move(path)),
       partial_path_(std::move(partial_path)),
       file_(std::move(file)),
-      buffer_(new char[kBufferBytes]) {}
+      appended_([this](std::string_view part) { return Write(part); }) {}
 
 OutputFile::~OutputFile() {
   if (!finished_) unlink(partial_path_.c_str());
 }
 
-void OutputFile::Copy(std::string_view bytes) {
-  std::memcpy(buffer_.get() + in_buffer_, bytes.data(), bytes.size());
-  in_buffer_ += bytes.size();
-}
-
-Status OutputFile::WriteBuffer() {
-  const std::string_view bytes(buffer_.get(), std::exchange(in_buffer_, 0));
-  return Write(bytes);
+Status OutputFile::Append(std::string_view bytes) {
+  char* room;
+  DAMO_RETURN_IF_ERROR(Append(bytes.size(), &room));
+  std::memcpy(room, bytes.data(), bytes.size());
+  return Status();
 }
 
 Status OutputFile::Write(std::string_view bytes) {
@@ -83,12 +80,12 @@ Status OutputFile::Write(std::string_view bytes) {
 }
 
 Status OutputFile::Overwrite(uint64_t offset, std::string_view bytes) {
-  DAMO_RETURN_IF_ERROR(WriteBuffer());
+  DAMO_RETURN_IF_ERROR(appended_.Flush());
   return WriteAllAt(file_.fd(), bytes, offset, path_);
 }
 
 Status OutputFile::Finish() {
-  DAMO_RETURN_IF_ERROR(WriteBuffer());
+  DAMO_RETURN_IF_ERROR(appended_.Flush());
   if (fsync(file_.fd()) != 0) return FileError("sync file", path_);
   if (rename(partial_path_.c_str(), path_.c_str()) != 0) return FileError("rename file", partial_path_);
   finished_ = true;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "damo/base/status.h"
+#include "damo/dump/write_behind.h"
 #include "damo/storage/file.h"
 
 namespace damo {
@@ -25,12 +26,9 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
-  Status Append(std::string_view bytes) {
-    if (bytes.size() > kBufferBytes - in_buffer_) DAMO_RETURN_IF_ERROR(WriteBuffer());
-    if (bytes.size() > kBufferBytes) return Write(bytes);
-    Copy(bytes);
-    return Status();
-  }
+  // Both as WriteBehind::Append().
+  Status Append(size_t num_bytes, char** room) { return appended_.Append(num_bytes, room); }
+  Status Append(std::string_view bytes);
   // Writes over what was appended at `offset`.
   Status Overwrite(uint64_t offset, std::string_view bytes);
 
@@ -38,21 +36,16 @@ class OutputFile {
   Status Finish();
 
  private:
-  static constexpr size_t kBufferBytes = size_t{1} << 20;
-
   OutputFile(std::string path, std::string partial_path, File file);
-  void Copy(std::string_view bytes);
-  Status WriteBuffer();
   Status Write(std::string_view bytes);
 
   const std::string path_;
   const std::string partial_path_;
   File file_;
-  const std::unique_ptr<char[]> buffer_;
-  size_t in_buffer_ = 0;
+  bool finished_ = false;
   uint64_t written_ = 0;  // bytes given to the system
   uint64_t pushed_ = 0;   // of these, bytes that it was asked to begin writing to the disk
-  bool finished_ = false;
+  WriteBehind appended_;  // goes first: its thread uses what is above
 };
 
 }  // namespace damo

@@ -19,19 +19,13 @@ Status RowFilter::Validate() const {
   return Status();
 }
 
-Status VisitRows(const StoreSnapshot& snapshot, int group, const RowFilter& filter,
-                 const FilteredRowVisitor& visit) {
-  const GroupRecipe& recipe = *snapshot.groups().at(group).recipe;
-  const auto number = static_cast<uint8_t>(group);
-  const int64_t now_millis = snapshot.now_millis();
-  const double max_age_millis = filter.expire_days.value_or(INFINITY) * kMillisPerDay;
-  return snapshot.Scan(group, [&](uint64_t key, std::string_view row) -> Status {
-    DAMO_ASSIGN_OR_RETURN(const RowHeader header, DecodeRowHeader(row, recipe.layout, number, key));
-    if (header.update_num < filter.min_count) return Status();
-    if (static_cast<double>(now_millis - header.update_time) > max_age_millis) return Status();
-    if (recipe.lifetime.Expired(header.update_time, now_millis)) return Status();
-    return visit(header, row);
-  });
-}
+namespace internal {
 
+RowSieve::RowSieve(const GroupRecipe& recipe, int64_t now_millis, const RowFilter& filter)
+    : min_count_(filter.min_count),
+      now_millis_(now_millis),
+      max_age_millis_(filter.expire_days.value_or(INFINITY) * kMillisPerDay),
+      lifetime_(recipe.lifetime) {}
+
+}  // namespace internal
 }  // namespace damo

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/dump/write_dump.h"
 
-#include <array>
+#include <cstring>
 #include <memory>
 #include <string_view>
 
@@ -18,11 +18,11 @@ StatusOr<uint64_t> WriteGroup(const StoreSnapshot& snapshot, int group, const Ro
   const size_t weight_bytes = sizeof(float) * snapshot.groups().at(group).recipe->layout.dim();
   uint64_t num_rows = 0;
   const auto write = [&](const RowHeader& header, std::string_view row) -> Status {
-    std::array<char, kDumpRecordHeaderBytes> record;
-    EncodeDumpRecordHeader(header.group, header.key, record.data());
-    DAMO_RETURN_IF_ERROR(file.Append({record.data(), record.size()}));
+    char* record;
+    DAMO_RETURN_IF_ERROR(file.Append(kDumpRecordHeaderBytes + weight_bytes, &record));
+    EncodeDumpRecordHeader(header.group, header.key, record);
+    std::memcpy(record + kDumpRecordHeaderBytes, row.data() + kRowHeaderBytes, weight_bytes);
     ++num_rows;
-    DAMO_RETURN_IF_ERROR(file.Append(row.substr(kRowHeaderBytes, weight_bytes)));
     return reporter.Add();
   };
   DAMO_RETURN_IF_ERROR(VisitRows(snapshot, group, filter, write));

@@ -1,56 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/row/row_codec.h"
 
-#include "damo/base/endian.h"
-
 namespace damo {
-namespace {
-
-// Byte offsets of the header's fields. On disk: never renumber.
-constexpr size_t kGroupOffset = 0;        // int32
-constexpr size_t kReservedOffset = 4;     // uint32
-constexpr size_t kKeyOffset = 8;          // int64, the bits of the uint64
-constexpr size_t kUpdateTimeOffset = 16;  // int64
-constexpr size_t kUpdateNumOffset = 24;   // int64
-
-// More than can be counted in the life of a machine; adding 1 never overflows.
-constexpr int64_t kMaxUpdates = int64_t{1} << 62;
-
-}  // namespace
 
 void EncodeRowHeader(const RowHeader& header, char* row) {
-  StoreLittleEndian<int32_t>(header.group, row + kGroupOffset);
-  StoreLittleEndian<uint32_t>(0, row + kReservedOffset);
-  StoreLittleEndian<uint64_t>(header.key, row + kKeyOffset);
-  StoreLittleEndian<int64_t>(header.update_time, row + kUpdateTimeOffset);
-  StoreLittleEndian<int64_t>(header.update_num, row + kUpdateNumOffset);
+  StoreLittleEndian<int32_t>(header.group, row + row_offsets::kGroup);
+  StoreLittleEndian<uint32_t>(0, row + row_offsets::kReserved);
+  StoreLittleEndian<uint64_t>(header.key, row + row_offsets::kKey);
+  StoreLittleEndian<int64_t>(header.update_time, row + row_offsets::kUpdateTime);
+  StoreLittleEndian<int64_t>(header.update_num, row + row_offsets::kUpdateNum);
 }
 
-StatusOr<RowHeader> DecodeRowHeader(std::string_view row, const RowLayout& layout, uint8_t group,
-                                    uint64_t key) {
+Status BadRow(std::string_view row, const RowLayout& layout, uint8_t group, uint64_t key) {
   if (row.size() != layout.row_bytes()) {
     return DataLoss("row of key ", key, " has ", row.size(), " bytes, expected ", layout.row_bytes());
   }
   const char* const bytes = row.data();
-  const auto stored_group = LoadLittleEndian<int32_t>(bytes + kGroupOffset);
+  const auto stored_group = LoadLittleEndian<int32_t>(bytes + row_offsets::kGroup);
   if (stored_group != group) {
     return DataLoss("row of key ", key, " says group ", stored_group, ", expected ", int{group});
   }
-  const auto reserved = LoadLittleEndian<uint32_t>(bytes + kReservedOffset);
+  const auto reserved = LoadLittleEndian<uint32_t>(bytes + row_offsets::kReserved);
   if (reserved != 0) return DataLoss("row of key ", key, " has reserved field ", reserved, ", expected 0");
-  RowHeader header;
-  header.group = group;
-  header.key = LoadLittleEndian<uint64_t>(bytes + kKeyOffset);
-  header.update_time = LoadLittleEndian<int64_t>(bytes + kUpdateTimeOffset);
-  header.update_num = LoadLittleEndian<int64_t>(bytes + kUpdateNumOffset);
-  if (header.key != key) return DataLoss("row of key ", key, " says key ", header.key);
-  if (header.update_num < 1 || header.update_num >= kMaxUpdates) {
-    return DataLoss("row of key ", key, " has update_num ", header.update_num, ", expected in [1, 2^62)");
+  const auto stored_key = LoadLittleEndian<uint64_t>(bytes + row_offsets::kKey);
+  if (stored_key != key) return DataLoss("row of key ", key, " says key ", stored_key);
+  const auto update_num = LoadLittleEndian<int64_t>(bytes + row_offsets::kUpdateNum);
+  if (update_num < 1 || update_num >= kMaxRowUpdates) {
+    return DataLoss("row of key ", key, " has update_num ", update_num, ", expected in [1, 2^62)");
   }
-  if (header.update_time < 0) {
-    return DataLoss("row of key ", key, " has update_time ", header.update_time, ", expected >= 0");
-  }
-  return header;
+  return DataLoss("row of key ", key, " has update_time ",
+                  LoadLittleEndian<int64_t>(bytes + row_offsets::kUpdateTime), ", expected >= 0");
 }
 
 std::optional<int64_t> PeekUpdateTime(std::string_view row, uint8_t group, uint64_t key) {

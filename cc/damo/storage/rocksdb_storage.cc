@@ -150,14 +150,16 @@ class RocksDbCursor final : public RowCursor {
       iterator_->Seek(ToSlice(first_.bytes()));
     }
     at_row_ = iterator_->Valid();
-    if (at_row_ && iterator_->key().size() != kRowKeyBytes) {
-      failure_ =
-          DataLoss(Context(), " has a key of ", iterator_->key().size(), " bytes, expected ", kRowKeyBytes);
+    if (!at_row_) return false;
+    const rocksdb::Slice key = iterator_->key();  // asked for once: it is a call through three layers
+    if (key.size() != kRowKeyBytes) {
+      failure_ = DataLoss(Context(), " has a key of ", key.size(), " bytes, expected ", kRowKeyBytes);
       return false;
     }
-    return at_row_;
+    key_ = KeyOfRowKey(ToView(key));
+    return true;
   }
-  uint64_t key() const override { return KeyOfRowKey(ToView(iterator_->key())); }
+  uint64_t key() const override { return key_; }
   std::string_view row() const override { return ToView(iterator_->value()); }
   Status status() const override {
     return failure_.ok() ? ToStatus(iterator_->status(), Context()) : failure_;
@@ -174,6 +176,7 @@ class RocksDbCursor final : public RowCursor {
   const rocksdb::Slice limit_slice_;
   std::unique_ptr<rocksdb::Iterator> iterator_;
   bool at_row_ = false;
+  uint64_t key_ = 0;  // of that row
   Status failure_;
 };
 

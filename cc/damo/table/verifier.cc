@@ -2,9 +2,11 @@
 #include "damo/table/verifier.h"
 
 #include <cmath>
+#include <cstring>
 #include <string_view>
+#include <vector>
 
-#include "damo/base/endian.h"
+#include "damo/base/float_math.h"
 
 namespace damo {
 namespace {
@@ -19,19 +21,28 @@ std::string FloatName(const GroupRecipe& recipe, size_t index) {
   return StrCat("slot '", recipe.optimizer->slot_names()[index / dim - 1], "'[", index % dim, "]");
 }
 
-// What is wrong with the bytes of a row; OK if nothing is.
-Status CheckRow(const GroupRecipe& recipe, uint64_t key, std::string_view row) {
-  const auto group = static_cast<uint8_t>(recipe.config.group);
-  DAMO_RETURN_IF_ERROR(DecodeRowHeader(row, recipe.layout, group, key).status());
-  const std::string_view floats = row.substr(kRowHeaderBytes);
-  for (size_t i = 0; i < floats.size() / sizeof(float); ++i) {
-    const auto value = LoadLittleEndian<float>(floats.data() + i * sizeof(float));
-    if (!std::isfinite(value)) {
-      return DataLoss("row of key ", key, " has ", FloatName(recipe, i), " = ", value, ", expected finite");
-    }
+// Looks at rows of one group.
+class RowCheck {
+ public:
+  explicit RowCheck(const GroupRecipe& recipe)
+      : recipe_(recipe), floats_(recipe.layout.dim() + recipe.layout.slot_floats()) {}
+
+  // What is wrong with the bytes of a row; OK if nothing is.
+  Status Check(uint64_t key, std::string_view row) {
+    const auto group = static_cast<uint8_t>(recipe_.config.group);
+    DAMO_RETURN_IF_ERROR(DecodeRowHeader(row, recipe_.layout, group, key).status());
+    std::memcpy(floats_.data(), row.data() + kRowHeaderBytes, floats_.size() * sizeof(float));
+    if (AllFinite(floats_)) return Status();
+    size_t i = 0;
+    while (std::isfinite(floats_[i])) ++i;
+    return DataLoss("row of key ", key, " has ", FloatName(recipe_, i), " = ", floats_[i],
+                    ", expected finite");
   }
-  return Status();
-}
+
+ private:
+  const GroupRecipe& recipe_;
+  std::vector<float> floats_;  // of the row, aligned
+};
 
 }  // namespace
 
@@ -63,8 +74,10 @@ Status Verifier::VerifyGroups(const GroupScan& scan) {
 
 Status Verifier::VerifyRows(int number, const Group& group, const GroupScan& scan) {
   const int64_t before = found_.num_rows;
+  RowCheck check(*group.recipe);
+  const std::string name = StrCat("group ", number);
   const Status scanned = scan(number, [&](uint64_t key, std::string_view row) -> Status {
-    AddOutcome(StrCat("group ", number), CheckRow(*group.recipe, key, row));
+    AddOutcome(name, check.Check(key, row));
     return ++found_.num_rows % kRowsPerReport == 0 ? Report() : Status();
   });
   DAMO_RETURN_IF_ERROR(stop_);
