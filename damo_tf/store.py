@@ -665,7 +665,12 @@ class Store:
         """
         self._storage.flush()
 
-    def checkpoint(self, directory: str | os.PathLike[str]) -> None:
+    def checkpoint(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
         """Writes the store, as of one moment between steps, into a new directory.
 
         It holds rows with their slots and counters, global steps, settings and all else that the store
@@ -676,15 +681,24 @@ class Store:
 
         Args:
             directory: path that does not exist, outside the store's own directory. Parents are made.
+            progress: a function that is called now and then, with the number of bytes written so far, those
+                of linked files included, and that of the whole checkpoint. An exception that it raises ends
+                the work, of which nothing is left, and comes out of this call.
 
         Raises:
             ValueError: there is something at `directory`, or it lies in the store's directory.
             RuntimeError: the store is read-only, or someone is writing the same checkpoint.
             OSError: the device or filesystem refused; nothing is left.
         """
-        self._storage.checkpoint(check_path("directory", directory))
+        self._storage.checkpoint(check_path("directory", directory), progress=check_progress(progress))
 
-    def checkpoint_delta(self, directory: str | os.PathLike[str], since: str | os.PathLike[str]) -> None:
+    def checkpoint_delta(
+        self,
+        directory: str | os.PathLike[str],
+        since: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
         """Writes what has changed since an earlier checkpoint into a new directory.
 
         That is each row that differs from it, and the keys that have no row any more; steps, settings and
@@ -694,6 +708,7 @@ class Store:
         Args:
             directory: as for `checkpoint`.
             since: a checkpoint of this store, full or itself a delta.
+            progress: as for `checkpoint`, with the number of rows compared so far and that of the store's.
 
         Raises:
             FileNotFoundError: there is no checkpoint at `since`, or none that it builds on.
@@ -701,7 +716,9 @@ class Store:
             RuntimeError: as for `checkpoint`; or a file of `since` is damaged or missing.
             OSError: the device or filesystem refused; nothing is left.
         """
-        self._storage.checkpoint_delta(check_path("directory", directory), check_path("since", since))
+        self._storage.checkpoint_delta(
+            check_path("directory", directory), check_path("since", since), progress=check_progress(progress)
+        )
 
     def restore(
         self,

@@ -535,7 +535,7 @@ WAITING_CALL = """
 import threading
 from damo_tf.command.output import Output
 
-def call():
+def call(advance):
     print("in the call", flush=True)
     threading.Event().wait()
 
@@ -586,14 +586,18 @@ def bar_on_a_terminal(what: str, *arguments: object) -> str:
     return [line for line in re.split(r"[\r\n]+", printed) if line.startswith(what)][-1]
 
 
-def test_a_bar_shows_no_number_where_nobody_counts(path):
-    bar = bar_on_a_terminal("writing files", "compact", path)
-    assert re.fullmatch(r"writing files [━╺╸ ]+ \d+:\d\d:\d\d\s*", bar), bar
+def test_bars_of_compact_and_checkpoint_tell_how_many_bytes_are_done(path, tmp_path):
+    for what, *arguments in (("compact", path), ("checkpoint", path, tmp_path / "c")):
+        bar = bar_on_a_terminal("writing files", what, *arguments)
+        done = re.fullmatch(r"writing files ━+ ([\d.]+)/([\d.]+) (bytes|kB) \d+:\d\d:\d\d\s*", bar)
+        assert done, bar
+        assert done[1] == done[2] != "0"
 
 
-def test_bars_of_dump_load_and_restore_tell_how_many_rows_are_done(path, tmp_path):
+def test_bars_of_what_goes_through_rows_tell_how_many_are_done(path, tmp_path):
     run("checkpoint", path, tmp_path / "c")
     for what, *arguments in (
+        ("comparing rows", "checkpoint", path, tmp_path / "d", "--since", tmp_path / "c"),
         ("writing rows", "dump", path, tmp_path / "rows.dump"),
         ("loading rows", "load", path, tmp_path / "rows.dump"),
         ("comparing rows", "restore", path, tmp_path / "c"),

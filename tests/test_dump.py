@@ -290,7 +290,7 @@ def test_what_was_dumped_is_loaded_into_another_store(trained, tmp_path):
     assert {name: slot.tolist() for name, slot in row.slots.items()} == {"m": [0.0, 0.0], "v": [0.0, 0.0]}
 
 
-def test_dump_load_and_restore_tell_how_far_they_have_come(store, tmp_path):
+def test_calls_that_go_through_rows_tell_how_far_they_have_come(store, tmp_path):
     rows = 150_000
     store.add_group(0, 1, optimizer="sgd")
     store.apply_gradients(0, np.arange(rows), np.ones((rows, 1)))
@@ -299,6 +299,7 @@ def test_dump_load_and_restore_tell_how_far_they_have_come(store, tmp_path):
         "dump": lambda progress: store.dump(tmp_path / "d", progress=progress),
         "load": lambda progress: store.load(tmp_path / "d", progress=progress),
         "restore": lambda progress: store.restore(tmp_path / "c", progress=progress),
+        "delta": lambda progress: store.checkpoint_delta(tmp_path / "e", tmp_path / "c", progress=progress),
     }
     for name, call in calls.items():
         told: list[tuple[int, int]] = []
@@ -309,6 +310,27 @@ def test_dump_load_and_restore_tell_how_far_they_have_come(store, tmp_path):
         assert done == sorted(done), name
         assert told[-1] == (rows, rows), name
         assert {total for _, total in told} == {rows}, name
+
+
+def test_checkpoint_and_compact_tell_how_many_bytes_are_done(trained, tmp_path):
+    storage = damo.PyStorage(trained.directory)
+    trained.flush()
+    for name, call in {
+        "checkpoint": lambda progress: trained.checkpoint(tmp_path / "c", progress=progress),
+        "compact": storage.compact,
+    }.items():
+        told: list[tuple[int, int]] = []
+        call(lambda done, total, told=told: told.append((done, total)))
+
+        done = [entry[0] for entry in told]
+        assert done == sorted(done), name
+        assert told[-1] == (told[0][1], told[0][1]), name
+        assert len({total for _, total in told}) == 1, name
+        if name == "checkpoint":
+            files = [path for path in (tmp_path / "c").iterdir() if path.name != "DAMO_CHECKPOINT"]
+            assert done[-1] == sum(path.stat().st_size for path in files)
+            assert len(done) >= len(files)
+        assert done[-1] > 0, name
 
 
 def test_progress_that_raises_ends_the_work_of_which_nothing_is_done(store, tmp_path):
@@ -327,9 +349,16 @@ def test_progress_that_raises_ends_the_work_of_which_nothing_is_done(store, tmp_
             call(tmp_path / "d", progress=fail)
     with pytest.raises(ZeroDivisionError, match="enough"):
         store.restore(tmp_path / "c", progress=fail)
+    with pytest.raises(ZeroDivisionError, match="enough"):
+        store.checkpoint(tmp_path / "e", progress=fail)
+    with pytest.raises(ZeroDivisionError, match="enough"):
+        store.checkpoint_delta(tmp_path / "e", tmp_path / "c", progress=fail)
+    with pytest.raises(ZeroDivisionError, match="enough"):
+        damo.PyStorage(store.directory).compact(fail)
+    assert not list(tmp_path.glob("e*"))
     assert (tmp_path / "d").read_bytes() == dumped
     assert store.row(0, 1).weights == weights
-    for call in (store.dump, store.load, store.restore):
+    for call in (store.dump, store.load, store.restore, store.checkpoint):
         with pytest.raises(TypeError, match=r"`progress` must be callable or None\. Received: progress=1"):
             call(tmp_path / "c", progress=1)
 

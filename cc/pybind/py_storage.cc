@@ -231,37 +231,37 @@ void CallStore(const PyStorage& self) {
   ThrowIfError(status);
 }
 
-// A call about checkpoints without the GIL.
-template <typename Call>
-void CallOnPaths(const Call& call) {
+// A call about checkpoints without the GIL, which tells a Python function of what is done and what is to do,
+// of type Number both.
+template <typename Number, typename Call>
+void CallOnPaths(const py::object& progress, const Call& call) {
+  PyProgress py_progress(progress);
   const Status status = [&] {
     const GilRelease gil_release;
-    return call();
+    return call([&](Number num_done, Number num_total) { return py_progress.Report(num_done, num_total); });
   }();
+  py_progress.Rethrow();
   ThrowIfPathError(status);
 }
 
-void Checkpoint(const PyStorage& self, const std::filesystem::path& directory) {
-  CallOnPaths([&] { return self.store()->Checkpoint(directory.string()); });
+void Checkpoint(const PyStorage& self, const std::filesystem::path& directory, const py::object& progress) {
+  CallOnPaths<uint64_t>(progress, [&](const ByteProgress& report) {
+    return self.store()->Checkpoint(directory.string(), report);
+  });
 }
 
 void CheckpointDelta(const PyStorage& self, const std::filesystem::path& directory,
-                     const std::filesystem::path& since) {
-  CallOnPaths([&] { return self.store()->CheckpointDelta(directory.string(), since.string()); });
+                     const std::filesystem::path& since, const py::object& progress) {
+  CallOnPaths<int64_t>(progress, [&](const RowProgress& report) {
+    return self.store()->CheckpointDelta(directory.string(), since.string(), report);
+  });
 }
 
 void Restore(const PyStorage& self, const std::vector<std::filesystem::path>& chain,
              const py::object& progress) {
   const std::vector<std::string> directories(chain.begin(), chain.end());
-  PyProgress py_progress(progress);
-  const Status status = [&] {
-    const GilRelease gil_release;
-    return self.store()->Restore(directories, [&](int64_t num_rows, int64_t num_total) {
-      return py_progress.Report(num_rows, num_total);
-    });
-  }();
-  py_progress.Rethrow();
-  ThrowIfPathError(status);
+  CallOnPaths<int64_t>(progress,
+                       [&](const RowProgress& report) { return self.store()->Restore(directories, report); });
 }
 
 std::vector<int> Groups(const PyStorage& self) { return ValueOrThrow(self.store()->Groups()); }
@@ -416,10 +416,16 @@ void DefineStorage(py::module_& module) {
            "the\n"
            "work, and what was removed stays so.")
       .def("flush", &CallStore<&Store::Flush>, "Returns when everything applied so far survives power loss.")
-      .def("checkpoint", &Checkpoint, py::arg("directory"),
-           "Writes the store as of one moment into a new directory.")
-      .def("checkpoint_delta", &CheckpointDelta, py::arg("directory"), py::arg("since"),
-           "Writes what has changed since the checkpoint `since` into a new directory.")
+      .def(
+          "checkpoint", &Checkpoint, py::arg("directory"), py::kw_only(), py::arg("progress") = py::none(),
+          "Writes the store as of one moment into a new directory. progress(bytes written, bytes in all) is\n"
+          "called now and then; what it raises ends the work, of which nothing is left.")
+      .def(
+          "checkpoint_delta", &CheckpointDelta, py::arg("directory"), py::arg("since"), py::kw_only(),
+          py::arg("progress") = py::none(),
+          "Writes what has changed since the checkpoint `since` into a new directory. progress(rows\n"
+          "compared, rows in all) is called now and then; what it raises ends the work, of which nothing is\n"
+          "left.")
       .def("restore", &Restore, py::arg("chain"), py::kw_only(), py::arg("progress") = py::none(),
            "Makes the store what it was at a checkpoint: a list of one, or of a full one and its deltas.\n"
            "progress(rows compared, rows in all) is called now and then; what it raises ends the work, of\n"

@@ -51,11 +51,14 @@ py::dict VerifyCheckpointIn(const std::filesystem::path& directory, const py::ob
                  [&](const VerifyProgress& report) { return VerifyCheckpoint(directory.string(), report); });
 }
 
-void Compact(const PyStorage& self) {
+void Compact(const PyStorage& self, const py::object& progress) {
+  PyProgress py_progress(progress);
   const Status status = [&] {
     const GilRelease gil_release;
-    return self.store()->Compact();
+    return self.store()->Compact(
+        [&](uint64_t num_bytes, uint64_t num_total) { return py_progress.Report(num_bytes, num_total); });
   }();
+  py_progress.Rethrow();
   ThrowIfError(status);
 }
 
@@ -117,9 +120,10 @@ void DefineTools(py::module_& module, py::class_<PyStorage>& storage) {
       "weights there is room for, get initial ones where there is more, and fresh slots. Returns the number\n"
       "of rows. progress(rows) is called now and then.");
   storage.def(
-      "compact", &Compact,
+      "compact", &Compact, py::arg("progress") = py::none(),
       "Writes the files of all rows anew, so that what was deleted, written over or has expired takes\n"
-      "no more space.");
+      "no more space. progress(bytes written, bytes that the files have at first) is called now and then;\n"
+      "what it raises ends the work.");
 }
 
 }  // namespace damo::python

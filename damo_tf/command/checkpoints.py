@@ -32,9 +32,16 @@ def checkpoint(store: StoreOpener, directory: str, since: str | None, output: Ou
     """Write STORE, as of one moment, into the new DIRECTORY."""
     with store.writing() as storage:
         if since is None:
-            output.wait_for("writing", lambda: storage.checkpoint(directory))
+            output.wait_for(
+                "writing files",
+                lambda advance: storage.checkpoint(directory, progress=advance),
+                counts_bytes=True,
+            )
         else:
-            output.wait_for("comparing rows", lambda: storage.checkpoint_delta(directory, since))
+            output.wait_for(
+                "comparing rows",
+                lambda advance: storage.checkpoint_delta(directory, since, progress=advance),
+            )
     rows = read_description(directory).rows
     data = {"directory": store.directory, "checkpoint": directory, "since": since, "rows": rows}
     output.show(data, Facts({"checkpoint": directory, "rows": rows}))

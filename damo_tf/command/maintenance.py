@@ -159,7 +159,7 @@ def compact(store: StoreOpener, output: Output) -> None:
     """
     with store.writing() as storage:
         before = storage.stats()["disk_bytes"]
-        output.wait_for("writing files", storage.compact)
+        output.wait_for("writing files", storage.compact, counts_bytes=True)
         after = storage.stats()["disk_bytes"]
     data = {"directory": store.directory, "disk_bytes_before": before, "disk_bytes_after": after}
     output.show(data, Facts({"bytes before": before, "bytes after": after}))

@@ -62,24 +62,25 @@ class Output:
                 _print_table(part)
 
     @contextmanager
-    def progress(self, what: str, total: int | None = None, *, shows_count: bool = True) -> Iterator[Advance]:
+    def progress(
+        self, what: str, total: int | None = None, *, counts_bytes: bool = False
+    ) -> Iterator[Advance]:
         """A bar on stderr while the block runs, if that is a terminal; call what it yields now and then.
 
         Args:
             what: is going on.
             total: how much there is to do, where it is known by now.
-            shows_count: whether to show how much is done; `False` where nobody can tell.
+            counts_bytes: whether that is in bytes.
         """
         if self._as_json or not sys.stderr.isatty():
             yield _ignore
             return
         # Half of what it takes to start a command: only where there is something to see.
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
-        if shows_count:
-            columns.insert(2, TextColumn("{task.completed:,.0f}"))
+        count = DownloadColumn() if counts_bytes else TextColumn("{task.completed:,.0f}")
+        columns = [TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn()]
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(what, total=total)
 
@@ -90,24 +91,29 @@ class Output:
 
             yield advance
 
-    def wait_for(self, what: str, call: Callable[[], T]) -> T:
-        """Runs a call of the engine that looks for no signals, and returns its result.
+    def wait_for(self, what: str, call: Callable[[Advance], T], *, counts_bytes: bool = False) -> T:
+        """Runs a call of the engine that looks for signals rarely, if at all, and returns its result.
 
         Ctrl-C ends the process there and then, which stores survive as they do a kill: the next one to open
         them finds what they were before, or what was done whole.
+
+        Args:
+            what: is going on.
+            call: gets what `progress` yields.
+            counts_bytes: as for `progress`.
         """
         results: list[T] = []
         failures: list[BaseException] = []
 
-        def work() -> None:
+        def work(advance: Advance) -> None:
             try:
-                results.append(call())
+                results.append(call(advance))
             except BaseException as error:
                 failures.append(error)
 
-        worker = threading.Thread(target=work, daemon=True)
         try:
-            with self.progress(what, shows_count=False):
+            with self.progress(what, counts_bytes=counts_bytes) as advance:
+                worker = threading.Thread(target=work, args=[advance], daemon=True)
                 worker.start()
                 worker.join()
         except KeyboardInterrupt:

@@ -187,7 +187,9 @@ class MemoryStorage final : public Storage {
   }
 
   Status RevokeReleases() override { return Status(); }
-  Status Compact(uint8_t /*group*/) override { return Status(); }
+  Status Compact(Span<const uint8_t> /*groups*/, const ByteProgress& /*progress*/) override {
+    return Status();
+  }
   Status VerifyFiles(const FileVisitor& /*visit*/) const override { return Status(); }  // has none
   StatusOr<StorageStats> Stats() const override { return StorageStats(); }
   Status Close() override { return Status(); }

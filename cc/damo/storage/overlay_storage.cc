@@ -133,7 +133,9 @@ class OverlayStorage final : public Storage {
   Status Flush() override { return base_->Flush(); }
   void ReleaseRows(uint8_t group, int64_t update_time) override { base_->ReleaseRows(group, update_time); }
   Status RevokeReleases() override { return base_->RevokeReleases(); }
-  Status Compact(uint8_t group) override { return base_->Compact(group); }
+  Status Compact(Span<const uint8_t> groups, const ByteProgress& progress) override {
+    return base_->Compact(groups, progress);
+  }
   Status VerifyFiles(const FileVisitor& visit) const override { return base_->VerifyFiles(visit); }
 
  private:

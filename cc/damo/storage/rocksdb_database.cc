@@ -82,7 +82,7 @@ StatusOr<std::shared_ptr<RocksDbDatabase>> RocksDbDatabase::Open(const Common& c
 Status RocksDbDatabase::OpenFiles(const Common& common, bool create) {
   rocksdb::DBOptions options = MakeDbOptions(common.options, common.parts);
   options.env = &env_;
-  options.listeners = {write_failure_, compaction_wait_};
+  options.listeners = {write_failure_, compaction_wait_, compaction_meter_};
   options.create_if_missing = create;
   options.create_missing_column_families = create;
   const rocksdb::ColumnFamilyOptions family = MakeFamilyOptions(common.options, common.parts);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "damo/base/status.h"
+#include "damo/storage/rocksdb_compaction_meter.h"
 #include "damo/storage/rocksdb_compaction_wait.h"
 #include "damo/storage/rocksdb_file_guard.h"
 #include "damo/storage/rocksdb_ingest_folder.h"
@@ -65,8 +66,11 @@ class RocksDbDatabase {
   rocksdb::Status Write(const rocksdb::WriteOptions& options, rocksdb::WriteBatch* batch);
 
   // As rocksdb::DB::IngestExternalFiles(), of files for rows() and manifest(). No Write() runs meanwhile.
-  // While a family has no files in its last level, waits for the compactions under way.
+  // While one of these families has no files in its last level, waits for the compactions under way.
   rocksdb::Status Ingest(const std::vector<rocksdb::IngestExternalFileArg>& files);
+
+  // Bytes of the files that compactions of rows have written since it was opened.
+  uint64_t num_compacted_bytes() const { return compaction_meter_->num_bytes(); }
 
   // Returns when level 0 has fewer than `max_files` files of rows, or the database has failed.
   void WaitForCompactions(uint64_t max_files);
@@ -87,6 +91,7 @@ class RocksDbDatabase {
 
   const std::shared_ptr<WriteFailure> write_failure_ = std::make_shared<WriteFailure>();
   const std::shared_ptr<CompactionWait> compaction_wait_ = std::make_shared<CompactionWait>();
+  const std::shared_ptr<CompactionMeter> compaction_meter_ = std::make_shared<CompactionMeter>();
   GuardedEnv env_;
   std::shared_mutex write_mutex_;   // shared by writes under way, exclusive for who must be without them
   std::mutex failed_writes_mutex_;  // guards the next two

@@ -483,7 +483,7 @@ class ImageFaultTest : public testing::Test {
 
   StatusOr<std::vector<StorageFile>> WriteCopy(const std::string& name) {
     std::filesystem::create_directory(directory_ / name);
-    return image_->WriteTo(directory_ / name);
+    return image_->WriteTo(directory_ / name, nullptr);
   }
 
   void ExpectWhole(const std::string& name) {

@@ -15,15 +15,36 @@ namespace {
 
 constexpr uint64_t kCopyBytes = uint64_t{1} << 20;
 
+// Adds up what is done of `num_total` bytes.
+class ByteReporter {
+ public:
+  // `progress` is borrowed.
+  ByteReporter(const ByteProgress& progress, uint64_t num_total)
+      : progress_(progress), num_total_(num_total) {}
+
+  Status Add(uint64_t num_bytes) {
+    num_bytes_ += num_bytes;
+    return progress_ ? progress_(num_bytes_, num_total_) : Status();
+  }
+
+ private:
+  const ByteProgress& progress_;
+  const uint64_t num_total_;
+  uint64_t num_bytes_ = 0;
+};
+
 // A file of a copy, written from its beginning.
 class CopiedFile {
  public:
-  CopiedFile(rocksdb::Env* env, std::string path) : env_(env), path_(std::move(path)) {}
+  // `env` and `reporter` are borrowed.
+  CopiedFile(rocksdb::Env* env, std::string path, ByteReporter* reporter)
+      : env_(env), path_(std::move(path)), reporter_(reporter) {}
 
   Status Open() { return ToStatus(env_->NewWritableFile(path_, &file_, {}), "create file '", path_, "'"); }
   Status Append(std::string_view bytes) {
     crc32c_ = ExtendCrc32c(crc32c_, bytes);
-    return ToStatus(file_->Append(ToSlice(bytes)), "write file '", path_, "'");
+    DAMO_RETURN_IF_ERROR(ToStatus(file_->Append(ToSlice(bytes)), "write file '", path_, "'"));
+    return reporter_->Add(bytes.size());
   }
   Status Finish() {
     DAMO_RETURN_IF_ERROR(ToStatus(file_->Fsync(), "sync file '", path_, "'"));
@@ -34,6 +55,7 @@ class CopiedFile {
  private:
   rocksdb::Env* const env_;
   const std::string path_;
+  ByteReporter* const reporter_;
   std::unique_ptr<rocksdb::WritableFile> file_;
   uint32_t crc32c_ = 0;
 };
@@ -58,8 +80,8 @@ Status AppendFile(rocksdb::Env* env, const std::string& path, uint64_t num_bytes
 }
 
 StatusOr<StorageFile> Copy(rocksdb::Env* env, const rocksdb::LiveFileStorageInfo& file,
-                           const std::string& source, const std::string& target) {
-  CopiedFile copy(env, target);
+                           const std::string& source, const std::string& target, ByteReporter& reporter) {
+  CopiedFile copy(env, target, &reporter);
   DAMO_RETURN_IF_ERROR(copy.Open());
   if (file.replacement_contents.empty()) {
     DAMO_RETURN_IF_ERROR(AppendFile(env, source, file.size, copy));
@@ -73,13 +95,14 @@ StatusOr<StorageFile> Copy(rocksdb::Env* env, const rocksdb::LiveFileStorageInfo
 // Table files never change, so that two directories may share one. Filesystems that have no links differ in
 // how they refuse: a copy is tried whatever the reason was.
 StatusOr<StorageFile> LinkOrCopy(rocksdb::Env* env, const rocksdb::LiveFileStorageInfo& file,
-                                 const std::string& directory) {
+                                 const std::string& directory, ByteReporter& reporter) {
   const std::string source = file.directory + "/" + file.relative_filename;
   const std::string target = directory + "/" + file.relative_filename;
   if (file.file_type == rocksdb::kTableFile && env->LinkFile(source, target).ok()) {
+    DAMO_RETURN_IF_ERROR(reporter.Add(file.size));
     return StorageFile{file.relative_filename, file.size, std::nullopt};
   }
-  return Copy(env, file, source, target);
+  return Copy(env, file, source, target, reporter);
 }
 
 }  // namespace
@@ -101,11 +124,15 @@ RocksDbImage::~RocksDbImage() {
   (*database_)->EnableFileDeletions(/*force=*/false).PermitUncheckedError();
 }
 
-StatusOr<std::vector<StorageFile>> RocksDbImage::WriteTo(const std::string& directory) const {
+StatusOr<std::vector<StorageFile>> RocksDbImage::WriteTo(const std::string& directory,
+                                                         const ByteProgress& progress) const {
+  uint64_t num_total = 0;
+  for (const rocksdb::LiveFileStorageInfo& file : files_) num_total += file.size;
+  ByteReporter reporter(progress, num_total);
   std::vector<StorageFile> written;
   written.reserve(files_.size());
   for (const rocksdb::LiveFileStorageInfo& file : files_) {
-    DAMO_ASSIGN_OR_RETURN(StorageFile one, LinkOrCopy(env_, file, directory));
+    DAMO_ASSIGN_OR_RETURN(StorageFile one, LinkOrCopy(env_, file, directory, reporter));
     written.push_back(std::move(one));
   }
   std::unique_ptr<rocksdb::Directory> synced;

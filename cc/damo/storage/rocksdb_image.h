@@ -31,7 +31,8 @@ class RocksDbImage final : public StorageImage {
   RocksDbImage(const RocksDbImage&) = delete;
   RocksDbImage& operator=(const RocksDbImage&) = delete;
 
-  StatusOr<std::vector<StorageFile>> WriteTo(const std::string& directory) const override;
+  StatusOr<std::vector<StorageFile>> WriteTo(const std::string& directory,
+                                             const ByteProgress& progress) const override;
 
  private:
   RocksDbImage(std::shared_ptr<RocksDbDatabase> database, rocksdb::Env* env)

@@ -16,6 +16,7 @@
 
 #include "damo/row/key.h"
 #include "damo/storage/directory.h"
+#include "damo/storage/rocksdb_compaction.h"
 #include "damo/storage/rocksdb_database.h"
 #include "damo/storage/rocksdb_image.h"
 #include "damo/storage/rocksdb_ingest_folder.h"
@@ -314,18 +315,10 @@ class RocksDbStorage final : public Storage {
                     "'");
   }
 
-  Status Compact(uint8_t group) override {
+  Status Compact(Span<const uint8_t> groups, const ByteProgress& progress) override {
     DAMO_ASSIGN_OR_RETURN(const DatabasePointer database, Writable("compact"));
-    const char first = static_cast<char>(group);
-    const char limit = static_cast<char>(group + 1);
-    const rocksdb::Slice first_slice(&first, 1);
-    const rocksdb::Slice limit_slice(&limit, 1);
-    rocksdb::CompactRangeOptions compact;
-    compact.exclusive_manual_compaction = false;  // flushes bring files meanwhile, which others may compact
-    compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-    const rocksdb::Status status = (*database)->CompactRange(compact, database->rows(), &first_slice,
-                                                             group < UINT8_MAX ? &limit_slice : nullptr);
-    return ToStatus(status, "compact store '", directory(), "': group ", int{group});
+    return CompactGroups(*database, groups, progress)
+        .WithContext(StrCat("compact store '", directory(), "'"));
   }
 
   Status VerifyFiles(const FileVisitor& visit) const override {

@@ -105,6 +105,10 @@ class StorageSnapshot {
   virtual Status ScanManifest(const ManifestVisitor& visit) const = 0;
 };
 
+// Called now and then with the bytes that are done, and how many there will be, at most. A failure that it
+// returns ends the call and is returned by it. Null: nobody asks.
+using ByteProgress = std::function<Status(uint64_t num_bytes, uint64_t num_total)>;
+
 // A file that storages are made of.
 struct StorageFile {
   std::string name;  // in its directory
@@ -120,7 +124,8 @@ class StorageImage {
 
   // Makes a storage of them in `directory`, which is empty: hard links where the filesystem allows, else
   // copies. It survives loss of power when this returns. On failure some files may be there.
-  virtual StatusOr<std::vector<StorageFile>> WriteTo(const std::string& directory) const = 0;
+  virtual StatusOr<std::vector<StorageFile>> WriteTo(const std::string& directory,
+                                                     const ByteProgress& progress) const = 0;
 };
 
 // Thread-safe. Writes of one batch become visible, and durable, all or none.
@@ -179,9 +184,9 @@ class Storage {
   // for compactions under way.
   virtual Status RevokeReleases() = 0;
 
-  // Writes the files of a group's rows anew, so that what was deleted, written over or released takes no more
-  // space. Takes as long as reading and writing the whole group; other calls go on beside it.
-  virtual Status Compact(uint8_t group) = 0;
+  // Writes the files of groups' rows anew, so that what was deleted, written over or released takes no more
+  // space. Takes as long as reading and writing all of these groups; other calls go on beside it.
+  virtual Status Compact(Span<const uint8_t> groups, const ByteProgress& progress) = 0;
 
   // Called with a file and whether it is whole. A failure ends the work and is returned by it.
   using FileVisitor = std::function<Status(const std::string& name, const Status& outcome)>;

@@ -183,12 +183,32 @@ TEST_P(StorageTest, ReleasedRowsAreGoneAfterACompactionAndNoOthers) {
   for (const uint8_t group : {uint8_t{255}, uint8_t{4}}) {
     storage_->ReleaseRows(group, 10);
     storage_->ReleaseRows(group, 5);  // changes nothing
-    ASSERT_OK(storage_->Compact(group));
+    ASSERT_OK(storage_->Compact({&group, 1}, nullptr));
     EXPECT_EQ(keys_of(group), (std::vector<uint64_t>{2, 3}));
     Reopen();
     EXPECT_EQ(keys_of(group), (std::vector<uint64_t>{2, 3}));
     EXPECT_EQ(keys_of(4).size(), group == 4 ? 2 : 4);
   }
+}
+
+TEST_P(StorageTest, CompactionTellsHowFarItIsAndEndsWhenItIsToldTo) {
+  if (!Persistent()) return;  // has no files
+  const std::vector<uint8_t> groups = {1, 2};
+  for (const uint8_t group : groups) Put(group, 7, std::string(1000, 'r'));
+  ASSERT_OK(storage_->Flush());
+  uint64_t last = 0;
+  uint64_t total = 0;
+  ASSERT_OK(storage_->Compact(groups, [&](uint64_t num_bytes, uint64_t num_total) {
+    EXPECT_GE(num_bytes, last);
+    last = num_bytes;
+    total = num_total;
+    return Status();
+  }));
+  EXPECT_EQ(last, total);
+  EXPECT_GT(total, 2000);
+  const Status stopped = storage_->Compact(groups, [](uint64_t, uint64_t) { return Internal("enough"); });
+  EXPECT_TRUE(FailsWith(stopped, StatusCode::kInternal, "enough"));
+  EXPECT_EQ(Get(1, {7}), Rows{std::string(1000, 'r')});
 }
 
 TEST_P(StorageTest, GroupsAreIsolated) {
@@ -671,11 +691,21 @@ TEST_P(StorageTest, ImageBecomesAStorageAsOfItsMoment) {
   for (int i = 0; i < 6; ++i) write("new");  // so often that the files of before are compacted away
   const std::string copy = directory_ / "copy";
   ASSERT_TRUE(std::filesystem::create_directory(copy));
-  const StatusOr<std::vector<StorageFile>> files = (*image)->WriteTo(copy);
+  uint64_t num_written = 0;
+  uint64_t num_to_write = 0;
+  const auto note = [&](uint64_t num_bytes, uint64_t num_total) {
+    num_written = num_bytes;
+    num_to_write = num_total;
+    return Status();
+  };
+  const StatusOr<std::vector<StorageFile>> files = (*image)->WriteTo(copy, note);
   ASSERT_OK(files.status());
+  EXPECT_EQ(num_written, num_to_write);
   for (const StorageFile& file : *files) {
+    num_written -= file.bytes;
     EXPECT_EQ(std::filesystem::file_size(copy + "/" + file.name), file.bytes);
   }
+  EXPECT_EQ(num_written, 0) << "all bytes were told of";
   image->reset();
   ASSERT_NO_FATAL_FAILURE(Reopen());
   EXPECT_EQ(Get(1, {0, 4999}), (Rows{"new", "new"}));

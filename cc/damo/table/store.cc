@@ -383,13 +383,12 @@ Status Store::Flush() {
   return status.WithContext(StrCat("flush store '", directory(), "'"));
 }
 
-Status Store::Compact() {
+Status Store::Compact(const ByteProgress& progress) {
   const auto compact = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-    for (const auto& table : Tables()) {
-      DAMO_RETURN_IF_ERROR(storage->Compact(static_cast<uint8_t>(table->group())));
-    }
-    return Status();
+    std::vector<uint8_t> groups;
+    for (const auto& table : Tables()) groups.push_back(static_cast<uint8_t>(table->group()));
+    return storage->Compact(groups, progress);
   };
   return compact().WithContext(StrCat("compact store '", directory(), "'"));
 }

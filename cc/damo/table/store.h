@@ -110,8 +110,8 @@ class Store {
   Status AdvanceClock(int64_t millis);
 
   // Writes the files of all groups anew: see Storage::Compact(). Rows that had expired when the store was
-  // last flushed are gone then.
-  Status Compact();
+  // last flushed are gone then. `progress` is told the bytes written, of those that the files have at first.
+  Status Compact(const ByteProgress& progress = nullptr);
 
   // Removes the rows that have expired, a bounded number at a time, and returns how many those were; rows
   // that compactions have dropped before are not among them. Groups without a time to live are left alone.
@@ -146,11 +146,16 @@ class Store {
   // Writes the store as of one moment between apply calls into `directory`, which must not exist: aside, and
   // renamed when it is whole. Training goes on meanwhile but for some milliseconds. See
   // docs/checkpoint_format.md.
-  Status Checkpoint(const std::string& directory);
+  //
+  // `progress` is told the bytes that are in the directory, of those that will be.
+  Status Checkpoint(const std::string& directory, const ByteProgress& progress = nullptr);
 
   // The same, but only what has changed since the checkpoint in `since`, full or itself a delta. Reads both
   // the store and that checkpoint from end to end.
-  Status CheckpointDelta(const std::string& directory, const std::string& since);
+  //
+  // `progress` is told the rows that have been compared, of those of the store.
+  Status CheckpointDelta(const std::string& directory, const std::string& since,
+                         const RowProgress& progress = nullptr);
 
   // Makes the store what it was at a checkpoint, in one atomic step: rows, steps, settings of groups that
   // were not asked for since opening, and all else that the manifest holds. `chain` is one checkpoint, or a
@@ -216,8 +221,8 @@ class Store {
   Status AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
                      const std::function<Status()>& then) const;
 
-  Status WriteCheckpoint(Storage& storage, const std::string& directory);
-  Status WriteDelta(const std::string& directory, const std::string& since);
+  Status WriteCheckpoint(Storage& storage, const std::string& directory, const ByteProgress& progress);
+  Status WriteDelta(const std::string& directory, const std::string& since, const RowProgress& progress);
   // The table of a group, null where the store has none; and what it is to be after a restore.
   struct RestoredGroup {
     std::shared_ptr<EmbeddingTable> table;

@@ -41,43 +41,6 @@ Status PublishWith(const CheckpointDescription& description, StagedDirectory& st
   return staged.Publish();
 }
 
-// ---- delta ----
-
-Status WriteChangedRows(const StorageSnapshot& now, const CheckpointChain& base, const std::set<int>& groups,
-                        Storage& to, CheckpointDescription::Base* counts) {
-  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, to.NewSortedBatch());
-  for (const int number : groups) {
-    const auto group = static_cast<uint8_t>(number);
-    const auto put = [&](uint64_t key, std::optional<std::string_view> row) {
-      ++(row ? counts->num_changed_rows : counts->num_deleted_rows);
-      return batch->PutRow(group, key, row.value_or(kDeletedRow));
-    };
-    DAMO_RETURN_IF_ERROR(DiffRows(*base.NewCursor(group), *now.NewCursor(group), put));
-  }
-  return batch->Commit();
-}
-
-Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& now,
-                          const CheckpointChain& base, const std::set<int>& groups,
-                          CheckpointDescription::Base* counts) {
-  RocksDbStorageOptions options;
-  options.memory_budget = kDeltaMemoryBudget;
-  options.durability = Durability::kWal;  // what is closed is durable
-  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<Storage> storage, OpenRocksDbStorage(directory, options));
-  const auto write = [&]() -> Status {
-    DAMO_RETURN_IF_ERROR(CopyManifest(now, *storage));
-    return WriteChangedRows(now, base, groups, *storage, counts);
-  };
-  const Status written = write();
-  const Status closed = storage->Close();
-  DAMO_RETURN_IF_ERROR(written.ok() ? closed : written);
-  std::error_code ignored;  // an empty folder does no harm
-  fs::remove(fs::path(directory) / kIngestFolder, ignored);
-  return Status();
-}
-
-// ---- restore ----
-
 // Passes rows on, counts and reports them.
 class CountingCursor final : public RowCursor {
  public:
@@ -101,6 +64,44 @@ class CountingCursor final : public RowCursor {
   Status reported_;
   int64_t num_rows_ = 0;
 };
+
+// ---- delta ----
+
+Status WriteChangedRows(const StorageSnapshot& now, const CheckpointChain& base, const std::set<int>& groups,
+                        Storage& to, RowReporter* reporter, CheckpointDescription::Base* counts) {
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, to.NewSortedBatch());
+  for (const int number : groups) {
+    const auto group = static_cast<uint8_t>(number);
+    const auto put = [&](uint64_t key, std::optional<std::string_view> row) {
+      ++(row ? counts->num_changed_rows : counts->num_deleted_rows);
+      return batch->PutRow(group, key, row.value_or(kDeletedRow));
+    };
+    CountingCursor compared(now.NewCursor(group), reporter);
+    DAMO_RETURN_IF_ERROR(DiffRows(*base.NewCursor(group), compared, put));
+  }
+  return batch->Commit();
+}
+
+Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& now,
+                          const CheckpointChain& base, const std::set<int>& groups, RowReporter* reporter,
+                          CheckpointDescription::Base* counts) {
+  RocksDbStorageOptions options;
+  options.memory_budget = kDeltaMemoryBudget;
+  options.durability = Durability::kWal;  // what is closed is durable
+  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<Storage> storage, OpenRocksDbStorage(directory, options));
+  const auto write = [&]() -> Status {
+    DAMO_RETURN_IF_ERROR(CopyManifest(now, *storage));
+    return WriteChangedRows(now, base, groups, *storage, reporter, counts);
+  };
+  const Status written = write();
+  const Status closed = storage->Close();
+  DAMO_RETURN_IF_ERROR(written.ok() ? closed : written);
+  std::error_code ignored;  // an empty folder does no harm
+  fs::remove(fs::path(directory) / kIngestFolder, ignored);
+  return Status();
+}
+
+// ---- restore ----
 
 // Compactions may have dropped rows of a group some of which have been released.
 Status CheckNumRows(int group, int64_t num_rows, int64_t expected, bool rows_released) {
@@ -129,15 +130,15 @@ Status PutOtherEntries(const StorageSnapshot& now, const CheckpointChain& chain,
 
 // ---- write ----
 
-Status Store::Checkpoint(const std::string& target) {
+Status Store::Checkpoint(const std::string& target, const ByteProgress& progress) {
   const auto checkpoint = [&]() -> Status {
     DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-    return WriteCheckpoint(*storage, target);
+    return WriteCheckpoint(*storage, target, progress);
   };
   return checkpoint().WithContext(StrCat("checkpoint store '", directory(), "' to '", target, "'"));
 }
 
-Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
+Status Store::WriteCheckpoint(Storage& storage, const std::string& target, const ByteProgress& progress) {
   DAMO_RETURN_IF_ERROR(CheckOutsideStore(target, directory()));
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StagedDirectory> staged, StagedDirectory::Begin(target));
   CheckpointDescription description = NewDescription(session_->settings());
@@ -159,23 +160,24 @@ Status Store::WriteCheckpoint(Storage& storage, const std::string& target) {
       return Status();
     }));
   }
-  DAMO_ASSIGN_OR_RETURN(description.files, image->WriteTo(staged->path()));
+  DAMO_ASSIGN_OR_RETURN(description.files, image->WriteTo(staged->path(), progress));
   return PublishWith(description, *staged);
 }
 
-Status Store::CheckpointDelta(const std::string& target, const std::string& since) {
+Status Store::CheckpointDelta(const std::string& target, const std::string& since,
+                              const RowProgress& progress) {
   const auto checkpoint = [&]() -> Status {
     {
       DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
       if (write_back_ == nullptr) DAMO_RETURN_IF_ERROR(SaveEventTime(*storage));
     }
-    return WriteDelta(target, since);
+    return WriteDelta(target, since, progress);
   };
   return checkpoint().WithContext(
       StrCat("checkpoint changes of store '", directory(), "' since '", since, "' to '", target, "'"));
 }
 
-Status Store::WriteDelta(const std::string& target, const std::string& since) {
+Status Store::WriteDelta(const std::string& target, const std::string& since, const RowProgress& progress) {
   DAMO_RETURN_IF_ERROR(CheckOutsideStore(target, directory()));
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointChain> base, CheckpointChain::Open(since));
   CheckpointDescription description = NewDescription(session_->settings());
@@ -190,15 +192,20 @@ Status Store::WriteDelta(const std::string& target, const std::string& since) {
       CheckpointDescription::Base{base->description().id, base_path.lexically_relative(target_path).string()};
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StoreSnapshot> now, TakeSnapshot());
   std::set<int> groups;
+  int64_t num_total = 0;
   for (const CheckpointDescription::Group& group : base->description().groups) {
     groups.insert(group.config.group);
   }
   for (const auto& [number, group] : now->groups()) {
     groups.insert(number);
+    num_total += group.state.num_rows;
     description.groups.push_back(DescribeGroup(*group.recipe, group.state));
   }
   const std::string database = staged->path() + "/" + kDeltaFolder;
-  DAMO_RETURN_IF_ERROR(WriteDeltaDatabase(database, now->stored(), *base, groups, &*description.base));
+  RowReporter reporter(progress, num_total);
+  DAMO_RETURN_IF_ERROR(
+      WriteDeltaDatabase(database, now->stored(), *base, groups, &reporter, &*description.base));
+  DAMO_RETURN_IF_ERROR(reporter.Report());
   DAMO_ASSIGN_OR_RETURN(description.files, DescribeFiles(database, StrCat(kDeltaFolder, "/")));
   return PublishWith(description, *staged);
 }

@@ -128,7 +128,8 @@ Status Store::ExpireGroup(EmbeddingTable& table, const std::function<Status(cons
   const int64_t num_removed = done->rows_removed - before.rows_removed;
   if (num_removed == 0 || num_removed < scan.num_scanned() / kCompactionWorth) return Status();
   DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginWrite());
-  return storage->Compact(static_cast<uint8_t>(table.group()));
+  const auto group = static_cast<uint8_t>(table.group());
+  return storage->Compact({&group, 1}, nullptr);
 }
 
 // Removes those of the rows of `keys`, in ascending order, that are expired: they may have been updated since

@@ -69,7 +69,9 @@ class TroubledStorage final : public Storage {
   Status Flush() override { return target_->Flush(); }
   void ReleaseRows(uint8_t group, int64_t update_time) override { target_->ReleaseRows(group, update_time); }
   Status RevokeReleases() override { return target_->RevokeReleases(); }
-  Status Compact(uint8_t group) override { return target_->Compact(group); }
+  Status Compact(Span<const uint8_t> groups, const ByteProgress& progress) override {
+    return target_->Compact(groups, progress);
+  }
   Status VerifyFiles(const FileVisitor& visit) const override { return target_->VerifyFiles(visit); }
   StatusOr<StorageStats> Stats() const override { return target_->Stats(); }
   Status Close() override { return Status(); }
