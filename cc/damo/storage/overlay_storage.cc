@@ -201,6 +201,7 @@ StatusOr<OverlayTop> MakeTemporaryTop(int64_t memory_budget) {
   options.memory_budget = memory_budget;
   options.memtable_bytes = RocksDbStorageOptions::kMinMemoryBudget / 4;  // nothing goes through memtables
   options.cache_row_blocks = false;
+  options.temporary = true;
   DAMO_ASSIGN_OR_RETURN(top.rows, OpenRocksDbStorage(top.directory->path(), options));
   return top;
 }

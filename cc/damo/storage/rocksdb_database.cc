@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/storage/rocksdb_database.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "damo/storage/rocksdb_status.h"
@@ -140,7 +141,9 @@ rocksdb::Status RocksDbDatabase::Write(const rocksdb::WriteOptions& options, roc
 // build, and no good elsewhere.
 rocksdb::Status RocksDbDatabase::Ingest(const std::vector<rocksdb::IngestExternalFileArg>& files) {
   const std::unique_lock<std::shared_mutex> lock(write_mutex_);
-  if (!LastLevelIsEmpty(rows_) && !LastLevelIsEmpty(manifest_)) return db_->IngestExternalFiles(files);
+  const bool all_have_last_level = std::none_of(
+      files.begin(), files.end(), [&](const auto& family) { return LastLevelIsEmpty(family.column_family); });
+  if (all_have_last_level) return db_->IngestExternalFiles(files);
   // Ingestion would wait for memtables to be flushed if it found something in them.
   rocksdb::FlushOptions flush;
   flush.allow_write_stall = true;

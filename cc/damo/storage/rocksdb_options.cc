@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "damo/storage/rocksdb_metadata_cache.h"
+#include "damo/storage/rocksdb_unsynced_env.h"
 
 namespace damo {
 namespace {
@@ -83,7 +84,11 @@ void SetBounds(rocksdb::DBOptions* db) {
 }  // namespace
 
 rocksdb::Env* EnvOf(const RocksDbStorageOptions& options) {
-  return options.env_for_test != nullptr ? options.env_for_test : rocksdb::Env::Default();
+  if (options.env_for_test != nullptr) return options.env_for_test;
+  if (!options.temporary) return rocksdb::Env::Default();
+  // Never goes: databases may be closed as late as at the end of the process.
+  static rocksdb::Env* const unsynced = NewUnsyncedEnv(rocksdb::Env::Default()).release();
+  return unsynced;
 }
 
 SharedParts MakeSharedParts(const RocksDbStorageOptions& options) {

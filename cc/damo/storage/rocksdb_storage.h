@@ -35,7 +35,9 @@ struct RocksDbStorageOptions {
   // Of a read-only one: whether a writer may be beside it, which deletes files. Then all are held open, as
   // many as there are.
   bool beside_writer = true;
-  bool create_if_missing = true;         // not done when read_only
+  bool create_if_missing = true;  // not done when read_only
+  // Whether the files are of no use once this storage is gone: then nothing waits for the disk.
+  bool temporary = false;
   rocksdb::Env* env_for_test = nullptr;  // a filesystem that fails on demand; outlives the storage
 };
 
