@@ -63,8 +63,8 @@ def lookup(
         dim: weights per row; must be the table's.
         padding_key: a key in [0, 2**64) that reads as zeros and gets no gradient.
         missing: `"initial"` or `"zeros"`: what a key without a row reads as.
-        training: whether gradients are to follow. Rows are then brought into memory; else nothing there
-            changes.
+        training: whether the rows are to get the gradients. Rows are then brought into memory; else nothing
+            there changes, and the anchor has no gradient.
         learning_rate: float32 scalar, >= 0: of the step that the gradient will take. `None`: the group's own.
 
     Returns:
@@ -125,7 +125,7 @@ def lookup_combined(
             all are 1.
         padding_key: a key in [0, 2**64) that is left out of all sums.
         missing: `"initial"` or `"zeros"`: what a key without a row reads as.
-        training: whether the rows are to get the gradients.
+        training: as for `lookup`.
         learning_rate: float32 scalar, >= 0: of the step that the gradient will take. `None`: the group's own.
 
     Returns:
@@ -340,6 +340,10 @@ def _as_int64_bits(key: int) -> int:
 def _lookup_gradient(
     op: tf.Operation, embeddings_gradient: Any, probe_gradient: tf.Tensor
 ) -> list[tf.Tensor | None]:
+    if not op.get_attr("training"):
+        # An apply op would run here even if nobody asked for its token: in the gradient of a `tf.cond` or a
+        # `tf.while_loop` TensorFlow runs every op that has state.
+        return [None for _ in op.inputs]
     table, keys, _, *rates = op.inputs
     dim, padding_key = op.get_attr("dim"), op.get_attr("padding_key")
 

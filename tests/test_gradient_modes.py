@@ -2,6 +2,7 @@
 """Every way in which TensorFlow and Keras take gradients: rows get one step per batch, the right one."""
 
 import warnings
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -436,6 +437,32 @@ def test_lookups_outside_training_bring_no_row_into_memory(tmp_path, batches, us
         layer.trainable = True
         eager_tape(layer, batches)
         assert memory_of(store)[:2] == (store.size(), store.size())
+
+
+@pytest.mark.parametrize("losses", [losses_in_while_loop, losses_in_map, losses_in_cond_of_functions])
+@pytest.mark.parametrize("frozen_by", ["training", "trainable", "frozen"])
+@pytest.mark.parametrize("combiner", [None, "sum"])
+def test_frozen_rows_stay_as_they_are_beside_a_weight_that_trains_in_control_flow(
+    store, batches, losses, frozen_by, combiner
+):
+    # TensorFlow runs every op with state in a branch's or body's gradient, whether it is asked for or not.
+    layer, weight = embedding(store, combiner=combiner), tf.Variable(2.0)
+    layer.trainable = frozen_by != "trainable"
+    training = False if frozen_by == "training" else None
+
+    def forward(ids):
+        vectors = layer(ids, training=training)
+        return weight * (vectors if combiner is None else vectors[:, tf.newaxis])
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = losses(forward, batches)
+        return tape.gradient(loss, weight)
+
+    with layer.frozen() if frozen_by == "frozen" else nullcontext():
+        assert gradient() != 0
+    assert (step_of(store), store.size()) == (0, 0)
 
 
 def test_rows_train_again_after_frozen(store, batches):

@@ -435,12 +435,21 @@ def test_gradient_goes_to_the_anchor_alone(handle):
     keys = tf.constant([1, 2], tf.int64)
     with tf.GradientTape() as tape:
         tape.watch(ANCHOR)
-        embeddings, probe = lookup(handle, keys)
+        embeddings, probe = lookup(handle, keys, training=True)
         loss = tf.reduce_sum(embeddings) + probe
     anchor, of_keys, of_handle = tape.gradient(loss, [ANCHOR, keys, handle])
     assert bits(anchor.numpy()) == 0
     assert of_keys is None
     assert of_handle is None
+
+
+def test_lookup_that_does_not_train_has_no_gradient(store, handle):
+    with tf.GradientTape() as tape:
+        tape.watch(ANCHOR)
+        embeddings, probe = lookup(handle)
+        loss = tf.reduce_sum(embeddings) + probe
+    assert tape.gradient(loss, ANCHOR) is None
+    assert step_of(store) == 0
 
 
 def test_many_applies_at_once_lose_nothing(store):
