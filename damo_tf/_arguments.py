@@ -130,6 +130,17 @@ def check_padding_value(padding_value: Any) -> str | int | None:
     return int(padding_value)
 
 
+def check_feature_dtype(name: str, dtype: str) -> None:
+    """Raises unless `dtype`, TensorFlow's name of one, is of values that have one text each.
+
+    Args:
+        name: of the argument whose values they are, for the message.
+        dtype: the name.
+    """
+    if dtype != "string" and not dtype.removeprefix("u").startswith("int"):
+        raise TypeError(f"`{name}` must be strings or integers. Received dtype: {dtype}")
+
+
 def check_missing(missing: Any) -> Literal["initial", "zeros"]:
     """`missing`, if it is one of the two words it may be."""
     if not isinstance(missing, str) or missing not in ("initial", "zeros"):

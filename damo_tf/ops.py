@@ -15,6 +15,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from damo_tf._arguments import (
+    check_feature_dtype,
+    check_field,
+    check_key_of_padding,
+    check_padding_value,
+)
 from damo_tf._native import ops as _ops
 from damo_tf._replicas import once_for_all
 
@@ -299,25 +305,41 @@ def feature_hash(
     array([6798141962548268224,                   0])
 
     Args:
-        values: string or integers, any shape.
-        field: name of the field.
+        values: strings or integers, any shape; floats are never rounded.
+        field: name of the field, not empty.
         padding_value: the value whose key is `padding_key`, which no other value gets. `None`: none.
         padding_key: a key in [0, 2**64).
         dtype: `"int64"` or `"uint64"`.
 
     Returns:
         The keys, of the values' shape.
+
+    Raises:
+        TypeError: an argument is of the wrong type; values that are ragged or sparse among them.
+        ValueError: an argument breaks its rule.
     """
-    if values.dtype not in (tf.string, tf.int64, tf.uint64):
-        values = tf.cast(values, tf.int64)
+    if not isinstance(padding_value, bytes):  # which need not be UTF-8 here
+        check_padding_value(padding_value)
     text = padding_value if isinstance(padding_value, (str, bytes)) else str(padding_value)
     return _ops.damo_feature_hash(
-        values,
+        _hashable(values),
         Tkeys=dtype,
-        field=field,
+        field=check_field(field),
         padding_value=[] if padding_value is None else [text],
-        padding_key=_as_int64_bits(padding_key),
+        padding_key=_as_int64_bits(check_key_of_padding(padding_key)),
     )
+
+
+def _hashable(values: Any) -> tf.Tensor:
+    """Values of features as the op takes them."""
+    try:
+        values = tf.convert_to_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`values` must be a dense tensor of strings or integers. Received: values={values!r}"
+        ) from error
+    check_feature_dtype("values", values.dtype.name)
+    return values if values.dtype in (tf.string, tf.uint64) else tf.cast(values, tf.int64)
 
 
 def _rates_input(learning_rate: Any) -> list[Any]:

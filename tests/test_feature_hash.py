@@ -12,6 +12,8 @@ import tensorflow as tf
 import xxhash
 
 import damo_tf
+from damo_tf import ops
+from damo_tf._native import ops as raw_ops
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "feature_hash.md"
 #: Texts of every length class of XXH3, among them bytes that are no UTF-8 and zero bytes.
@@ -183,10 +185,13 @@ def test_value_of_another_kind_is_refused(value, error, message):
         ({"padding_key": 2**64}, ValueError, "`padding_key` must be an integer in"),
     ],
 )
-def test_wrong_argument_is_refused_by_function_and_layer(arguments, error, message):
+def test_wrong_argument_is_refused_by_function_layer_and_op(arguments, error, message):
     settings = {"field": "user", **arguments}
     with pytest.raises(error, match=message):
         damo_tf.FeatureHash(**settings)
+    if settings.get("padding_value") != b"\xff":  # TensorFlow's strings need not be UTF-8
+        with pytest.raises(error, match=message):
+            ops.feature_hash(tf.constant(["ann"]), **settings)
     with pytest.raises(error, match=message):
         damo_tf.feature_hash(settings.pop("field"), 7, **settings)
 
@@ -287,10 +292,31 @@ def test_dict_and_list_keep_their_structure():
 @pytest.mark.parametrize(
     "values", [tf.constant([1.5]), tf.constant([True]), np.array([1.5]), tf.constant([1 + 2j])], ids=str
 )
-def test_layer_refuses_what_is_neither_text_nor_integer(values):
-    dtype = keras.backend.standardize_dtype(values.dtype)
-    with pytest.raises(TypeError, match=rf"`inputs` must be strings or integers\. Received dtype: {dtype}"):
-        damo_tf.FeatureHash(field="user")(values)
+@pytest.mark.parametrize("run", [lambda f: f, tf.function], ids=["eager", "function"])
+def test_layer_and_op_refuse_what_is_neither_text_nor_integer(values, run):
+    message = (
+        rf"must be strings or integers\. Received dtype: {keras.backend.standardize_dtype(values.dtype)}"
+    )
+    with pytest.raises(TypeError, match=f"`inputs` {message}"):
+        run(damo_tf.FeatureHash(field="user"))(values)
+    with pytest.raises(TypeError, match=f"`values` {message}"):
+        run(lambda v: ops.feature_hash(v, "user"))(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [None, [1, "ann"], tf.ragged.constant([["ann"], []]), tf.SparseTensor([[0]], ["ann"], [1])],
+    ids=str,
+)
+def test_op_refuses_what_is_no_dense_tensor(values):
+    message = r"`values` must be a dense tensor of strings or integers\. Received: values="
+    with pytest.raises(TypeError, match=message):
+        ops.feature_hash(values, "user")
+
+
+@pytest.mark.parametrize("values", ["ann", ["ann", "bob"], 7, np.array([7], np.uint64), 2**40])
+def test_op_takes_what_tensorflow_makes_a_tensor_of(values):
+    assert keys(ops.feature_hash(values, "user")) == [expected("user", v) for v in np.ravel(values).tolist()]
 
 
 def test_symbolic_floats_are_refused():
@@ -372,9 +398,7 @@ def test_config_makes_the_same_layer(padding_value):
 
 
 def test_op_refuses_two_padding_values():
-    from damo_tf._native import ops
-
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"`padding_value` must hold at most one value\. Received: 2"
     ):
-        ops.damo_feature_hash(tf.constant(["a"]), field="user", padding_value=["", "x"])
+        raw_ops.damo_feature_hash(tf.constant(["a"]), field="user", padding_value=["", "x"])

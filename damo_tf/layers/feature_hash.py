@@ -7,7 +7,12 @@ import keras
 import tensorflow as tf
 
 from damo_tf import ops
-from damo_tf._arguments import check_field, check_key_of_padding, check_padding_value
+from damo_tf._arguments import (
+    check_feature_dtype,
+    check_field,
+    check_key_of_padding,
+    check_padding_value,
+)
 from damo_tf.layers.substitution import current_substitute
 
 _DTYPES = ("int64", "uint64")
@@ -113,7 +118,7 @@ class FeatureHash(keras.layers.Layer):
         if isinstance(values, tf.SparseTensor):
             return values.with_values(self._hash(values.values))
         values = tf.convert_to_tensor(values)
-        _check_dtype(values.dtype.name)
+        check_feature_dtype("inputs", values.dtype.name)
         if (substitute := current_substitute()) is not None:
             return substitute.hash(self, values)
         return ops.feature_hash(
@@ -125,15 +130,10 @@ class FeatureHash(keras.layers.Layer):
         )
 
     def _spec(self, values: Any) -> keras.KerasTensor:
-        _check_dtype(keras.backend.standardize_dtype(values.dtype))
+        check_feature_dtype("inputs", keras.backend.standardize_dtype(values.dtype))
         return keras.KerasTensor(
             values.shape,
             self.compute_dtype,
             sparse=getattr(values, "sparse", False),
             ragged=getattr(values, "ragged", False),
         )
-
-
-def _check_dtype(dtype: str) -> None:
-    if dtype != "string" and "int" not in dtype:
-        raise TypeError(f"`inputs` must be strings or integers. Received dtype: {dtype}")
