@@ -51,11 +51,16 @@ def check_evaluated(rate: Any) -> None:
         ) from error
 
 
+def is_variable(rate: Any) -> bool:
+    """Whether a learning rate is a variable, which can be assigned to."""
+    return isinstance(rate, _VARIABLES)
+
+
 def serialize(rate: Evaluated) -> Any:
     """A learning rate as configs hold it, as Keras's optimizers do: of a variable its present value."""
     if is_number(rate):
         return float(rate)  # type: ignore[arg-type]
-    if isinstance(rate, _VARIABLES):
+    if is_variable(rate):
         return float(keras.ops.convert_to_numpy(rate))
     return keras.saving.serialize_keras_object(rate)
 

@@ -20,7 +20,8 @@ class TrackableStore(tf.train.experimental.PythonState):
 
     Whenever the checkpoint is written, so is, before it, a checkpoint of the store in a directory of its own,
     whose name the checkpoint then holds; restoring it restores the store. A process that is killed between
-    the two leaves a checkpoint of rows that nothing names.
+    the two leaves a checkpoint of rows that nothing names. A learning rate of rows that callbacks set is a
+    variable of its own: give `layer.learning_rate_variable()` to the checkpoint, too.
 
     Example:
 

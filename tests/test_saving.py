@@ -354,6 +354,18 @@ def test_a_tensorflow_checkpoint_brings_rows_and_variables_back_together(store, 
     assert predict(model).tobytes() == uninterrupted[1]
 
 
+def test_a_tensorflow_checkpoint_brings_learning_rates_of_rows_back_that_it_is_given(store, tmp_path):
+    model = make_model(store)
+    rate = model.layers[1].learning_rate_variable()
+    rows = damo_tf.TrackableStore(store, tmp_path / "rows")
+    checkpoint = tf.train.Checkpoint(model=model, rows=rows, row_rate=rate)
+    rate.assign(0.25)
+    path = checkpoint.save(tmp_path / "ckpt")
+    rate.assign(0.125)
+    checkpoint.restore(path).assert_existing_objects_matched()
+    assert model.layers[1].learning_rate.numpy() == 0.25
+
+
 def test_checkpoints_of_rows_are_kept_as_long_as_a_manager_keeps_those_that_name_them(store, tmp_path):
     model = make_model(store)
     rows = damo_tf.TrackableStore(store, tmp_path / "rows")

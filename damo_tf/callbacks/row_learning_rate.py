@@ -7,9 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from damo_tf.callbacks.rate_variables import rate_variables
 from damo_tf.layers import Embedding
-
-_VARIABLES = (keras.Variable, tf.Variable)
 
 
 class RowLearningRate(keras.callbacks.Callback):
@@ -34,7 +33,8 @@ class RowLearningRate(keras.callbacks.Callback):
 
     The learning rate of a layer must be a number or a variable. A number becomes a variable, which from then
     on is the rate of that layer's steps: see `damo_tf.Embedding.learning_rate_variable`. What it is set to
-    outlives `fit`, and is in the layer's config, so in a saved model, but not in the store.
+    outlives `fit`, and is in the layer's config, so in a saved model, and in a `StoreCheckpoint`, but not in
+    the store.
 
     Args:
         callback: a `keras.callbacks.Callback`. Keras's own drive the rate of each layer by itself. One that
@@ -145,9 +145,5 @@ def _embeddings(model: keras.Model) -> Iterator[Embedding]:
 
 
 def _row_optimizers(model: keras.Model, layers: list[Embedding]) -> list[_RowOptimizer]:
-    traced_without = any(not isinstance(layer.learning_rate, _VARIABLES) for layer in layers)
-    with model.distribute_strategy.scope():
-        rates = [layer.learning_rate_variable() for layer in layers]
-    if traced_without and model.train_function is not None:
-        model.make_train_function(force=True)
+    rates = rate_variables(model, layers)
     return [_RowOptimizer(layer.name, rate) for layer, rate in zip(layers, rates, strict=True)]

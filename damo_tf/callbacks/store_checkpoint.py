@@ -11,10 +11,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from damo_tf._arguments import check_freq, check_int, check_path
+from damo_tf._arguments import check_freq, check_int, check_path, is_number
 from damo_tf._aside import directory_aside, sync
+from damo_tf._learning_rate import is_variable, serialize
 from damo_tf._numbered_directories import NumberedDirectories
-from damo_tf.layers.in_model import stores_of
+from damo_tf.callbacks.rate_variables import rate_variables
+from damo_tf.layers import Embedding
+from damo_tf.layers.in_model import embeddings_of, stores_of
 from damo_tf.store import Store
 
 _DESCRIPTION = "DAMO_TRAINING"
@@ -47,11 +50,11 @@ class StoreCheckpoint(keras.callbacks.Callback):
     """Saves all that a training consists of, as of one moment, into one directory of its own.
 
     That is the variables of the model (those that are not trained and the seeds of its random layers, too),
-    the variables of its optimizer, and a checkpoint of each store that its `damo_tf.Embedding` layers use.
-    The directory appears, by a rename, when all of it is on disk. A process that is killed at any moment,
-    resumed from the latest one, trains to the same bits as one that was not interrupted, provided that the
-    batches are the same: data that is shuffled must be shuffled by epoch, not by how often the program was
-    started.
+    the variables of its optimizer, a checkpoint of each store that its `damo_tf.Embedding` layers use, and
+    the learning rates of these layers as far as they are variables, as `RowLearningRate` makes them. The
+    directory appears, by a rename, when all of it is on disk. A process that is killed at any moment, resumed
+    from the latest one, trains to the same bits as one that was not interrupted, provided that the batches
+    are the same: data that is shuffled must be shuffled by epoch, not by how often the program was started.
 
     Example:
 
@@ -151,8 +154,9 @@ class StoreCheckpoint(keras.callbacks.Callback):
     def restore_latest(self, model: keras.Model) -> Position:
         """Makes a model and its stores what they were at the newest checkpoint, if there is one.
 
-        A store becomes, with all its groups, what it was; steps taken since are gone. Nothing is changed if
-        the checkpoint does not fit the model. Without a checkpoint nothing is done.
+        A store becomes, with all its groups, what it was; steps taken since are gone. A layer whose learning
+        rate was a variable has that value again; of a number it becomes a variable. Nothing is changed if the
+        checkpoint does not fit the model. Without a checkpoint nothing is done.
 
         Args:
             model: built, and compiled if it was when the checkpoint was written.
@@ -161,10 +165,13 @@ class StoreCheckpoint(keras.callbacks.Callback):
             Where to go on; `Position(0, 0, 0)` without a checkpoint.
 
         Raises:
+            TypeError: `model` is no Keras model.
             ValueError: the model is not built, or other than the one that was saved; the message says how.
             RuntimeError: the checkpoint is damaged.
             OSError: a file cannot be read.
         """
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"`model` must be a keras.Model. Received: model={model!r} of {type(model)}")
         if not model.built:
             raise ValueError(
                 f"`model` must be built before it can be restored: call it on a batch. Received: {model!r}"
@@ -219,6 +226,12 @@ def _writable_stores_of(model: keras.Model) -> list[Store]:
     return [store for store in stores_of(model) if not store.options["read_only"]]
 
 
+def _rates_of(model: keras.Model) -> list[float | None]:
+    """The learning rate of each embedding layer; `None` where training does not change it."""
+    rates = [layer.learning_rate for layer in embeddings_of(model)]
+    return [serialize(rate) if is_variable(rate) else None for rate in rates]
+
+
 def _write(directory: Path, model: keras.Model, position: Position) -> None:
     stores = []
     for i, store in enumerate(_writable_stores_of(model)):
@@ -231,6 +244,7 @@ def _write(directory: Path, model: keras.Model, position: Position) -> None:
         **position._asdict(),
         "stores": stores,
         "variables": [_description_of(variable) for variable in variables],
+        "learning_rates": _rates_of(model),
     }
     text = json.dumps(description, indent=1) + "\n"
     (directory / _DESCRIPTION).write_text(text, "utf-8")
@@ -273,11 +287,14 @@ def _restore(directory: Path, model: keras.Model) -> Position:
     description = _read_description(directory)
     variables, stores = _variables_of(model), _writable_stores_of(model)
     _check_fits(directory, description, variables, stores)
+    rates = _rates_by_layer(directory, description, embeddings_of(model))
     values = _load_arrays(directory / _VARIABLES, variables)
     for entry, store in zip(description["stores"], stores, strict=True):
         store.restore(directory / entry["checkpoint"])
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+    for variable, rate in zip(rate_variables(model, [*rates]), rates.values(), strict=True):
+        variable.assign(rate)
     return Position(description["epoch"], description["batch"], description["step"])
 
 
@@ -301,3 +318,23 @@ def _check_fits(
                 f"{there['dtype']}, '{here['path']}' of the model has shape {here['shape']} and dtype "
                 f"{here['dtype']}"
             )
+
+
+def _rates_by_layer(
+    directory: Path, description: dict[str, Any], layers: list[Embedding]
+) -> dict[Embedding, float]:
+    """The learning rates that the checkpoint holds. Raises ValueError unless the layers can have them."""
+    rates = description.get("learning_rates", [None] * len(layers))  # absent: of an earlier release
+    if len(rates) != len(layers):
+        raise ValueError(
+            f"checkpoint '{directory}' has {len(rates)} learning rates of rows, the model has {len(layers)} "
+            "damo_tf.Embedding layers"
+        )
+    by_layer = {layer: rate for layer, rate in zip(layers, rates, strict=True) if rate is not None}
+    for layer, rate in by_layer.items():
+        if not is_number(layer.learning_rate) and not is_variable(layer.learning_rate):
+            raise ValueError(
+                f"checkpoint '{directory}' has learning rate {rate} for layer '{layer.name}', whose own is "
+                f"neither a number nor a variable: {layer.learning_rate!r}"
+            )
+    return by_layer

@@ -27,7 +27,7 @@ from damo_tf._arguments import (
 )
 from damo_tf._bags import Bags, Feature, as_bags, check_combinable, check_combiner, of_each, with_rows
 from damo_tf._ids import Ids, as_keys, as_one_vector, check_ids, flat_values
-from damo_tf._learning_rate import LearningRate, deserialize, serialize
+from damo_tf._learning_rate import LearningRate, deserialize, is_variable, serialize
 from damo_tf.layers import in_model, saved_rows
 from damo_tf.layers.not_padding import NotPadding
 from damo_tf.layers.substitution import current_substitute
@@ -236,7 +236,7 @@ class Embedding(keras.layers.Layer):
             ValueError: the learning rate is a schedule or a function.
         """
         rate = self.learning_rate
-        if isinstance(rate, (keras.Variable, tf.Variable)):
+        if is_variable(rate):
             return rate
         if not is_number(rate):
             raise ValueError(

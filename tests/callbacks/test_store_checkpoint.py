@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """StoreCheckpoint: dense weights, optimizer state and rows of one moment (C13, the dense part)."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,23 +18,70 @@ import tensorflow as tf
 from stored_rows import rows_of
 
 import damo_tf
-from damo_tf.callbacks import Position, StoreCheckpoint
+from damo_tf._learning_rate import LearningRate
+from damo_tf.callbacks import Position, RowLearningRate, StoreCheckpoint
+from damo_tf.layers.in_model import embeddings_of
 
 NUM_IDS = 40
 EPOCHS = 3
 BATCHES_PER_EPOCH = 4
 
 
-def make_model(*stores: damo_tf.Store, mixed: bool = False) -> keras.Model:
+class Plateau(keras.callbacks.ReduceLROnPlateau):
+    """Takes every epoch for a plateau: what a callback remembers is not in checkpoints, so let it be that."""
+
+    def __init__(self):
+        super().__init__("loss", factor=0.5, patience=1, min_lr=0)
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.best = -np.inf
+
+
+class Training(NamedTuple):
+    """A way to train: what makes the dense part's optimizer, the learning rate of rows, and callbacks."""
+
+    optimizer: Callable[[], keras.optimizers.Optimizer] = lambda: keras.optimizers.Adam(1e-2)
+    rate: Callable[[], Any] = lambda: 1e-3
+    callbacks: Callable[[], list[keras.callbacks.Callback]] = list
+    policy: str = "float32"
+    run_eagerly: bool = True
+
+
+PLAIN = Training()
+#: The rows' rate is a number at first, and lower after each epoch.
+FALLING_RATE = Training(callbacks=lambda: [RowLearningRate(Plateau())])
+TRAININGS = {
+    "plain": PLAIN,
+    "scaled loss": Training(
+        # Twice the scale after each step that did not overflow, so that many do.
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2), dynamic_growth_steps=1),
+        policy="mixed_float16",
+    ),
+    "accumulation": Training(lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=3)),
+    "averages": Training(lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.5)),
+    "falling rate": FALLING_RATE,
+    "falling rate, traced": FALLING_RATE._replace(run_eagerly=False),
+    "falling rate in a variable": FALLING_RATE._replace(rate=lambda: tf.Variable(1e-3)),
+}
+
+
+def make_model(*stores: damo_tf.Store, mixed: bool = False, training: Training = PLAIN) -> keras.Model:
     """A model with something of all that a training goes on from: random layers, moments, statistics."""
     keras.utils.set_random_seed(1)
     ids = keras.Input((2,), dtype="int64")
-    vectors = [damo_tf.Embedding(4, store=store, optimizer="adam")(ids) for store in stores]
-    hidden = keras.layers.Concatenate()([keras.layers.Flatten()(v) for v in (*vectors, vectors[0])])
-    hidden = keras.layers.Dropout(0.5, seed=3)(keras.layers.BatchNormalization()(hidden))
-    dtype = "bfloat16" if mixed else "float32"
-    model = keras.Model(ids, keras.layers.Dense(1, dtype=dtype)(hidden))
-    model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=True)
+    policy = {"dtype": training.policy}
+    vectors = [
+        damo_tf.Embedding(4, store=store, optimizer=damo_tf.optimizers.Adam(training.rate()), **policy)(ids)
+        for store in stores
+    ]
+    hidden = keras.layers.Concatenate(**policy)(
+        [keras.layers.Flatten(**policy)(v) for v in (*vectors, vectors[0])]
+    )
+    hidden = keras.layers.Dropout(0.5, seed=3, **policy)(keras.layers.BatchNormalization(**policy)(hidden))
+    outputs = keras.layers.Dense(1, dtype="bfloat16" if mixed else training.policy)(hidden)
+    model = keras.Model(ids, outputs)
+    model.compile(training.optimizer(), "mse", run_eagerly=training.run_eagerly)
     return model
 
 
@@ -45,47 +94,72 @@ def make_batches() -> tf.data.Dataset:
 
 def state_of(model: keras.Model, *stores: damo_tf.Store) -> list:
     """All that training has changed, without the times of updates."""
+    rates = [layer.learning_rate for layer in embeddings_of(model)]
     rows = [rows_of(store, 0, range(NUM_IDS)) for store in stores]
     values = [{key: row and row[1:] for key, row in each.items()} for each in rows]
     variables = [*model.variables, *model.optimizer.variables]
-    return [*values, *(variable.numpy().tobytes() for variable in variables)]
+    return [*values, *map(float, rates), *(variable.numpy().tobytes() for variable in variables)]
 
 
-def resume(model: keras.Model, checkpoint: StoreCheckpoint, epochs: int = EPOCHS) -> None:
+def resume(
+    model: keras.Model, checkpoint: StoreCheckpoint, epochs: int = EPOCHS, training: Training = PLAIN
+) -> None:
     """Goes on from the newest checkpoint, as docs/saving.md says."""
     batches, position = make_batches(), checkpoint.restore_latest(model)
+    settings = {"callbacks": [*training.callbacks(), checkpoint], "verbose": 0}
     if position.batch:
         rest, end = batches.skip(position.batch), position.epoch + 1
-        model.fit(rest, initial_epoch=position.epoch, epochs=end, callbacks=[checkpoint], verbose=0)
+        model.fit(rest, initial_epoch=position.epoch, epochs=end, **settings)
         position = checkpoint.position
-    model.fit(batches, initial_epoch=position.epoch, epochs=epochs, callbacks=[checkpoint], verbose=0)
+    model.fit(batches, initial_epoch=position.epoch, epochs=epochs, **settings)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> list:
-    """What training all epochs without a checkpoint gives."""
-    with damo_tf.Store(tmp_path_factory.mktemp("uninterrupted") / "store") as store:
-        model = make_model(store)
-        model.fit(make_batches(), epochs=EPOCHS, verbose=0)
-        return state_of(model, store)
+def uninterrupted(tmp_path_factory) -> Callable[[str], list]:
+    """What training all epochs without a checkpoint gives, by the name of the training."""
+
+    @functools.cache
+    def train(name: str) -> list:
+        with damo_tf.Store(tmp_path_factory.mktemp("uninterrupted") / "store") as store:
+            model = make_model(store, training=TRAININGS[name])
+            callbacks = TRAININGS[name].callbacks()
+            model.fit(make_batches(), epochs=EPOCHS, callbacks=callbacks, verbose=0)
+            if name == "scaled loss":
+                assert 0 < model.optimizer.iterations < EPOCHS * BATCHES_PER_EPOCH, "no step overflowed"
+            return state_of(model, store)
+
+    return train
 
 
 @pytest.mark.parametrize(
-    ("save_freq", "position"),
-    [("epoch", Position(2, 0, 8)), (3, Position(1, 2, 6)), (4, Position(2, 0, 8))],
+    ("name", "save_freq", "position"),
+    [
+        ("plain", "epoch", Position(2, 0, 8)),
+        ("plain", 3, Position(1, 2, 6)),
+        ("plain", 4, Position(2, 0, 8)),
+        ("scaled loss", 3, Position(1, 2, 6)),
+        ("accumulation", 4, Position(2, 0, 8)),  # two of three batches are accumulated
+        ("averages", "epoch", Position(2, 0, 8)),
+        ("falling rate", 3, Position(1, 2, 6)),
+        ("falling rate, traced", "epoch", Position(2, 0, 8)),
+        ("falling rate in a variable", "epoch", Position(2, 0, 8)),
+    ],
 )
 def test_training_that_goes_on_equals_the_uninterrupted_one(
-    store, tmp_path, uninterrupted, save_freq, position
+    store, tmp_path, uninterrupted, name, save_freq, position
 ):
+    training = TRAININGS[name]
     checkpoint = StoreCheckpoint(tmp_path / "all", save_freq=save_freq)
-    make_model(store).fit(make_batches(), epochs=2, callbacks=[checkpoint], verbose=0)
+    callbacks = [*training.callbacks(), checkpoint]
+    make_model(store, training=training).fit(make_batches(), epochs=2, callbacks=callbacks, verbose=0)
     assert checkpoint.position == Position(2, 0, 8)
 
-    model, checkpoint = make_model(store), StoreCheckpoint(tmp_path / "all", save_freq=save_freq)
+    model = make_model(store, training=training)
+    checkpoint = StoreCheckpoint(tmp_path / "all", save_freq=save_freq)
     model.fit(make_batches(), epochs=1, verbose=0)  # which is to be forgotten
     assert checkpoint.restore_latest(model) == position
-    resume(model, checkpoint)
-    assert state_of(model, store) == uninterrupted
+    resume(model, checkpoint, training=training)
+    assert state_of(model, store) == uninterrupted(name)
     assert checkpoint.position == Position(3, 0, 12)
 
 
@@ -96,7 +170,7 @@ def test_another_store_takes_up_the_rows(tmp_path, uninterrupted):
     with damo_tf.Store(tmp_path / "second") as store:
         model = make_model(store)
         resume(model, StoreCheckpoint(tmp_path / "all"))
-        assert state_of(model, store) == uninterrupted
+        assert state_of(model, store) == uninterrupted("plain")
 
 
 def test_all_stores_of_a_model_and_all_types_of_variables_are_restored(tmp_path):
@@ -162,6 +236,19 @@ def test_batches_are_counted_when_several_are_trained_in_one_call(store, tmp_pat
     assert checkpoint.restore_latest(model) == Position(0, 3, 3)
 
 
+def test_a_checkpoint_of_the_end_of_an_epoch_of_unknown_length_is_one_to_go_on_from(
+    store, tmp_path, uninterrupted
+):
+    checkpoint = StoreCheckpoint(tmp_path / "all", save_freq=4)
+    batches = make_batches().filter(lambda *batch: True)
+    make_model(store).fit(batches, epochs=2, callbacks=[checkpoint], verbose=0)
+    model, checkpoint = make_model(store), StoreCheckpoint(tmp_path / "all", save_freq=4)
+    assert checkpoint.restore_latest(model) == Position(1, 4, 8)  # Keras did not know that it was the end
+    resume(model, checkpoint)
+    assert state_of(model, store) == uninterrupted("plain")
+    assert checkpoint.position == Position(3, 0, 12)
+
+
 def test_save_at_any_moment(store, tmp_path):
     model, checkpoint = make_model(store), StoreCheckpoint(tmp_path / "all", save_freq=100)
     with pytest.raises(RuntimeError, match="`save` needs the model of a `fit`"):
@@ -192,6 +279,7 @@ def test_description_is_that_of_the_format(store, tmp_path):
             {"path": "sgd/iteration", "dtype": "int64", "shape": []},
             {"path": "sgd/learning_rate", "dtype": "float32", "shape": []},
         ],
+        "learning_rates": [None],
     }
     with np.load(checkpoint.latest_checkpoint / "variables.npz") as arrays:
         assert sorted(arrays) == ["arr_0", "arr_1", "arr_2", "arr_3"]
@@ -247,6 +335,47 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_changes(store, saved, tmp_p
         assert_refused(model, copy.parent, RuntimeError, text, store)
     (copy / "DAMO_TRAINING").write_text('{"format": 2}')
     assert_refused(model, copy.parent, ValueError, "has format 2, this release reads 1", store)
+
+
+def edited(saved: Path, folder: Path, **entries: Any) -> Path:
+    """A copy whose description has other entries; those that are `None` are left out."""
+    subprocess.run(["cp", "-r", saved, folder], check=True)
+    file = folder / "ckpt-1/DAMO_TRAINING"
+    description = json.loads(file.read_text()) | entries
+    file.write_text(json.dumps({name: entry for name, entry in description.items() if entry is not None}))
+    return folder
+
+
+def test_a_checkpoint_of_an_earlier_release_leaves_learning_rates_as_they_are(store, saved, tmp_path):
+    model = make_model(store, training=TRAININGS["falling rate in a variable"])
+    old = edited(saved, tmp_path / "old", learning_rates=None)
+    assert StoreCheckpoint(old).restore_latest(model) == Position(1, 0, 4)
+    assert model.layers[1].learning_rate.numpy() == np.float32(1e-3)
+
+
+def test_learning_rates_that_do_not_fit_the_model_are_refused_and_nothing_changes(store, saved, tmp_path):
+    model = make_model(store)
+    two = edited(saved, tmp_path / "two", learning_rates=[0.5, None])
+    text = r"has 2 learning rates of rows, the model has 1 damo_tf\.Embedding layers"
+    assert_refused(model, two, ValueError, text, store)
+    one = edited(saved, tmp_path / "one", learning_rates=[0.5])
+    model.layers[1]._learning_rate = LearningRate(a_rate)
+    with pytest.raises(
+        ValueError, match=r"has learning rate 0\.5 for layer 'embedding\w*', whose own is neither"
+    ):
+        StoreCheckpoint(one).restore_latest(model)
+    assert store.size() == 0
+
+
+def a_rate() -> float:
+    return 0.25
+
+
+def test_what_is_no_model_is_refused(saved):
+    with pytest.raises(
+        TypeError, match=r"`model` must be a keras\.Model\. Received: model='model' of <class"
+    ):
+        StoreCheckpoint(saved).restore_latest("model")
 
 
 def test_a_model_that_is_not_built_is_refused(store, saved):
@@ -337,8 +466,9 @@ class DyingCheckpoint(damo_tf.callbacks.StoreCheckpoint):
 
 def live(store, directory, moment):
     store = damo_tf.Store(store)
-    model = tests.make_model(store)
-    tests.resume(model, DyingCheckpoint(directory, moment), epochs=tests.EPOCHS_OF_LIVES)
+    model = tests.make_model(store, training=tests.FALLING_RATE)
+    checkpoint = DyingCheckpoint(directory, moment)
+    tests.resume(model, checkpoint, epochs=tests.EPOCHS_OF_LIVES, training=tests.FALLING_RATE)
     say("done", hashlib.sha256(repr(tests.state_of(model, store)).encode()).hexdigest())
     store.close()
 
