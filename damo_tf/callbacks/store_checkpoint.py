@@ -15,6 +15,7 @@ from damo_tf._arguments import check_freq, check_int, check_path, is_number
 from damo_tf._aside import directory_aside, sync
 from damo_tf._learning_rate import is_variable, serialize
 from damo_tf._numbered_directories import NumberedDirectories
+from damo_tf.callbacks.batch_counter import BatchCounter
 from damo_tf.callbacks.rate_variables import rate_variables
 from damo_tf.layers import Embedding
 from damo_tf.layers.in_model import embeddings_of, stores_of
@@ -105,7 +106,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
         )
         self._keep = keep
         self._position = Position()
-        self._batch_offset = 0  # of the epoch's batches, those trained before this `fit`
+        self._batches = BatchCounter()
         self._is_resumed = False  # restored, and no epoch begun since
         self._steps_at_save = 0
 
@@ -187,17 +188,18 @@ class StoreCheckpoint(keras.callbacks.Callback):
         """Keras calls it."""
         goes_on = self._is_resumed and epoch == self._position.epoch
         self._is_resumed = False
-        self._batch_offset = self._position.batch if goes_on else 0
-        self._position = Position(epoch, self._batch_offset, self._position.step)
+        before = self._position.batch if goes_on else 0  # trained in an earlier `fit`
+        self._position = Position(epoch, before, self._position.step)
+        self._batches.begin_epoch(self.model)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keras calls it; `batch` is the last one that was trained, counted from 0 in each `fit`."""
-        steps = self.params.get("steps")
-        done = batch + 1 if steps is None else min(batch + 1, steps)  # more with `steps_per_execution`
-        trained = self._batch_offset + done - self._position.batch
+        """Keras calls it; `batch` is the last one that was to be trained, counted from 0 in each `fit`."""
+        trained = self._batches.advance(self.model, self.params, batch)
         epoch, before, step = self._position
         self._position = Position(epoch, before + trained, step + trained)
-        if self._is_due() and done != steps:
+        steps = self.params.get("steps")
+        is_last = steps is not None and batch + 1 >= steps  # more with `steps_per_execution`
+        if self._is_due() and not is_last:
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

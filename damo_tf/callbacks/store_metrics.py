@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from damo_tf._arguments import check_freq, check_int, check_path
+from damo_tf.callbacks.batch_counter import BatchCounter, iterations_of
 from damo_tf.callbacks.summaries import write_histogram, write_scalar
 from damo_tf.layers.in_model import embeddings_of, stores_of
 from damo_tf.store import Store
@@ -53,8 +54,8 @@ class StoreMetrics(keras.callbacks.Callback):
     counted or averaged is so over the epoch in Keras's logs, and since the last point on TensorBoard, over
     training only: validation within `fit` is left out. For a model on several stores the name of the
     store's directory follows `rows/`, the whole path where two have one name. Of a model that is built by its
-    first batch, that batch is not counted. The axis is the number of batches that the model's optimizer has
-    trained.
+    first batch, that batch is not counted. The axis is the number of batches trained: those that this object
+    has seen, after those that the model's optimizer had counted before it.
 
     TensorBoard also gets, at the end of each epoch, histograms `rows/GROUP/norm`, the Euclidean norms of
     rows, and `rows/GROUP/updates`, how often rows were updated, of the first `histogram_rows` rows in the
@@ -96,18 +97,25 @@ class StoreMetrics(keras.callbacks.Callback):
         self._epoch_growth: dict[str, float] = defaultdict(float)  # of counters
         self._point_growth: dict[str, float] = defaultdict(float)  # since TensorBoard's last point
         self._written_at = 0  # the step of that
+        self._batches = BatchCounter()
+        self._step = 0  # batches trained
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keras calls it."""
         self._writer = tf.summary.create_file_writer(self._log_dir)
-        self._written_at = self._step()
+        self._step = self._written_at = max(self._step, iterations_of(self.model))
         self._find_groups()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keras calls it."""
+        self._batches.begin_epoch(self.model)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keras calls it."""
+        self._step += self._batches.advance(self.model, self.params, batch)
         if not self._groups:  # the first batch has built the model
             self._find_groups()
-        if self._update_freq is not None and self._step() - self._written_at >= self._update_freq:
+        if self._update_freq is not None and self._step - self._written_at >= self._update_freq:
             stats = self._stats()
             self._note_growth(stats)
             self._write_point(stats)
@@ -126,7 +134,7 @@ class StoreMetrics(keras.callbacks.Callback):
         """Keras calls it; adds the figures to `logs`."""
         stats = self._stats()
         self._note_growth(stats)
-        if self._update_freq is None or self._step() > self._written_at:
+        if self._update_freq is None or self._step > self._written_at:
             self._write_point(stats)
         figures = self._figures(stats, self._epoch_growth)
         self._epoch_growth.clear()
@@ -140,9 +148,6 @@ class StoreMetrics(keras.callbacks.Callback):
         """Keras calls it."""
         self._writer.close()
         self._writer = None
-
-    def _step(self) -> int:
-        return int(self.model.optimizer.iterations)
 
     def _find_groups(self) -> None:
         """Finds what figures are of, and begins to count."""
@@ -186,7 +191,7 @@ class StoreMetrics(keras.callbacks.Callback):
 
     def _write_point(self, stats: dict[str, dict[str, Any]]) -> None:
         """Writes a point of each curve on TensorBoard."""
-        step = self._step()
+        step = self._step
         with self._writer.as_default():
             for name, value in self._figures(stats, self._point_growth).items():
                 write_scalar(name, value, step)
@@ -199,8 +204,8 @@ class StoreMetrics(keras.callbacks.Callback):
             if len(norms) == 0:
                 continue
             with self._writer.as_default():
-                write_histogram(f"{name}{group}/norm", norms, self._step())
-                write_histogram(f"{name}{group}/updates", updates, self._step())
+                write_histogram(f"{name}{group}/norm", norms, self._step)
+                write_histogram(f"{name}{group}/updates", updates, self._step)
 
 
 def _names_of(stores: list[Store]) -> dict[str, str]:

@@ -236,6 +236,16 @@ def test_batches_are_counted_when_several_are_trained_in_one_call(store, tmp_pat
     assert checkpoint.restore_latest(model) == Position(0, 3, 3)
 
 
+@pytest.mark.parametrize("name", ["plain", "accumulation"])
+def test_batches_of_an_epoch_of_unknown_length_are_counted_likewise(store, tmp_path, name):
+    model, checkpoint = make_model(store), StoreCheckpoint(tmp_path / "all", save_freq=2)
+    model.compile(TRAININGS[name].optimizer(), "mse", steps_per_execution=3)
+    batches = make_batches().filter(lambda *batch: True)
+    model.fit(batches, epochs=2, callbacks=[checkpoint], verbose=0)
+    assert checkpoint.position == Position(2, 0, 8)
+    assert checkpoint.restore_latest(model) == Position(1, 3, 7)
+
+
 def test_a_checkpoint_of_the_end_of_an_epoch_of_unknown_length_is_one_to_go_on_from(
     store, tmp_path, uninterrupted
 ):
