@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from damo_tf import ops
 from damo_tf._arguments import is_number
+from damo_tf._graphs import varies_between_runs
 
 KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 _VARIABLES = (tf.Variable, keras.Variable)
@@ -111,19 +112,5 @@ def _as_float32(value: Any) -> tf.Tensor:
 
 
 def _varies(value: Any) -> bool:
-    """Whether a value that was found while tracing may be another each time the graph runs.
-
-    It may if it comes from a variable, from another op with state, or from an input of the graph.
-    """
-    if isinstance(value, _VARIABLES):
-        return True
-    if not tf.is_symbolic_tensor(value):
-        return False
-    seen, pending = set(), [value.op]
-    while pending:
-        op = pending.pop()
-        if op.type == "Placeholder" or op.op_def.is_stateful:
-            return True
-        seen.add(op)
-        pending += [tensor.op for tensor in op.inputs if tensor.op not in seen]
-    return False
+    """Whether a value that was found while tracing may be another each time the graph runs."""
+    return is_variable(value) or (tf.is_symbolic_tensor(value) and varies_between_runs(value))

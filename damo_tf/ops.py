@@ -4,7 +4,8 @@
 How a gradient reaches the rows: integer keys have no gradient, so the lookup takes a float scalar, the
 *anchor*. The registered gradient runs the apply op and returns its output, the *token*, as the anchor's
 gradient: whoever asks for the anchor's gradient makes TensorFlow run the apply op, in every mode. The
-token is 0, so the anchor never moves.
+token is 0, so the anchor never moves; or it is NaN, for a `LossScaleOptimizer` to see that a scaled gradient
+has overflowed.
 
 A second scalar output, the *probe*, is 0 and is added to the loss. Its gradient is whatever factor the
 loss was multiplied by (mixed precision multiplies by thousands); the gradients of rows are divided by it.
@@ -21,6 +22,7 @@ from damo_tf._arguments import (
     check_key_of_padding,
     check_padding_value,
 )
+from damo_tf._graphs import varies_between_runs
 from damo_tf._native import ops as _ops
 from damo_tf._replicas import once_for_all
 
@@ -383,7 +385,7 @@ def _lookup_gradient(
 
     loss_scale = _loss_scale(probe_gradient)
     token = once_for_all(apply, (keys, tf.convert_to_tensor(embeddings_gradient), loss_scale, rates))
-    return [None, None, token, *[None for _ in rates]]
+    return [None, None, _anchor_gradient(token, probe_gradient), *[None for _ in rates]]
 
 
 @tf.RegisterGradient("DamoEmbeddingLookupCombined")
@@ -425,7 +427,7 @@ def _lookup_combined_gradient(
     token = None
     if op.get_attr("training"):
         arguments = (bags, weights, of_weights, _loss_scale(probe_gradient), rates)
-        token = once_for_all(apply, arguments)
+        token = _anchor_gradient(once_for_all(apply, arguments), probe_gradient)
     return [None, None, None, None, token, *of_weights, *[None for _ in rates]]
 
 
@@ -447,6 +449,14 @@ def _loss_scale(probe_gradient: tf.Tensor) -> tf.Tensor:
     to the gradients: the rows see the sum over replicas, like a mirrored variable.
     """
     return probe_gradient * float(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def _anchor_gradient(token: tf.Tensor, probe_gradient: tf.Tensor) -> tf.Tensor:
+    """The token; but 0 where the loss scale is a constant: no optimizer looks out for NaN then."""
+    if not tf.is_symbolic_tensor(probe_gradient) or varies_between_runs(probe_gradient):
+        return token
+    with tf.control_dependencies([token]):
+        return tf.zeros([])
 
 
 tf.no_gradient("DamoEmbeddingApplyCombinedGradients")

@@ -263,6 +263,67 @@ def test_gradient_that_is_not_finite_skips_its_row_only(store, layer, batches):
     assert bits(layer.anchor.numpy()) == 0  # without a scale the dense part must go on
 
 
+def train_beside_a_dense_weight(layer, batches, optimizer, **settings) -> np.ndarray:
+    """Trains rows, and beside them a weight whose gradient has nothing to do with theirs; returns it."""
+    ids = keras.Input(IDS_SHAPE[1:], dtype="int64")
+    dense = keras.layers.Dense(1, kernel_initializer="ones")
+    model = keras.Model(ids, [layer(ids), dense(keras.ops.cast(ids, "float32"))])
+    model.compile(optimizer, [WeightedSum(), "mse"], **settings)
+    for keys, gradients in zip(batches.ids, batches.gradients, strict=True):
+        model.train_on_batch(keys, [gradients, np.ones((IDS_SHAPE[0], 1))])
+    return dense.kernel.numpy()
+
+
+FIXED_SCALES = {
+    "alone": lambda: keras.optimizers.SGD(loss_scale_factor=256),
+    "global_clipnorm": lambda: keras.optimizers.SGD(loss_scale_factor=256, global_clipnorm=0.1),
+    "averages": lambda: keras.optimizers.Adam(loss_scale_factor=256, use_ema=True, ema_overwrite_frequency=1),
+    "accumulation": lambda: keras.optimizers.Adam(loss_scale_factor=256, gradient_accumulation_steps=2),
+}
+
+
+@pytest.mark.parametrize("name", FIXED_SCALES)
+@pytest.mark.parametrize("combiner", [None, "sum"])
+def test_gradient_that_is_not_finite_skips_its_row_only_under_a_fixed_scale(store, batches, name, combiner):
+    def trained(group: int) -> tuple:
+        layer = damo_tf.Embedding(DIM, store=store, group=group, optimizer=ADAM, combiner=combiner)
+        if combiner is not None:
+            call, layer.call = layer.call, lambda ids: call(ids[..., tf.newaxis])
+        kernel = train_beside_a_dense_weight(layer, batches, FIXED_SCALES[name]())
+        return kernel, layer.anchor.numpy()
+
+    expected, _ = trained(0)
+    batches.gradients[0, 0, 0] = np.nan
+    kernel, anchor = trained(1)
+    assert store.stats()["groups"][1]["skipped"] > 0
+    assert bits(anchor) == 0
+    np.testing.assert_array_equal(kernel, expected)
+
+
+def test_anchor_stays_zero_where_it_cannot_be_told_that_a_scale_is_fixed(store, layer, batches):
+    batches.gradients[0, 0, 0] = np.nan
+    kernel = train_beside_a_dense_weight(layer, batches, FIXED_SCALES["alone"](), run_eagerly=True)
+    assert store.stats()["groups"][0]["skipped"] > 0
+    assert bits(layer.anchor.numpy()) == 0
+    assert np.isfinite(kernel).all()
+
+
+@pytest.mark.parametrize(("scale", "is_nan"), [(512.0, False), (lambda: tf.Variable(512.0), True)])
+def test_loop_of_ones_own_sees_the_overflow_of_a_scale_that_may_change(layer, batches, scale, is_nan):
+    made = scale() if callable(scale) else None
+    layer.loss_scale = scale if made is None else lambda: made
+
+    @tf.function
+    def anchor_gradient(ids, gradients):
+        with tf.GradientTape() as tape:
+            loss = 512.0 * weighted_sum(gradients, layer(ids))
+        return tape.gradient(loss, layer.anchor.value)
+
+    batches.gradients[0, 0, 0] = np.inf
+    found = [float(anchor_gradient(*batch)) for batch in batches]
+    assert [np.isnan(found[0]), *found[1:]] == [is_nan, 0, 0]
+
+
 # ---- Replicas ----
 
 TWO_REPLICAS = """
@@ -289,7 +350,12 @@ with strategy.scope():
     averaged.compile("sgd", WeightedSum("sum_over_batch_size"))
     own_loop = embedding(group=2)
     own_loop.loss_scale = 64.0
+    dynamic = functional(embedding(group=3))
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(), initial_scale=1024)
+    dynamic.compile(optimizer, WeightedSum())
 batches.fit(summed)
+batches.fit(dynamic)
+assert [layer.anchor.numpy() for layer in (summed.layers[1], dynamic.layers[1])] == [0, 0]
 
 @tf.function
 def step(ids, gradients):
@@ -311,7 +377,7 @@ def test_rows_get_the_sum_of_the_gradients_of_replicas(tmp_path, run_with_tensor
     run_with_tensorflow(TWO_REPLICAS, tmp_path / "store", seed)
     batches = KnownGradients(np.random.default_rng(seed))
     with damo_tf.Store(tmp_path / "store") as store:
-        for group in (0, 1, 2):
+        for group in (0, 1, 2, 3):
             expected = batches.oracle(
                 group=group, initializer="ones", optimizer={"name": "sgd", "gamma": 0.5}
             )

@@ -294,6 +294,8 @@ class Embedding(keras.layers.Layer):
             dtype="float32",
             trainable=True,
             autocast=False,
+            constraint=keras.ops.zeros_like,  # an optimizer that does not look for NaN would apply it
+            aggregation="only_first_replica",  # so that a replica may apply the constraint
         )
         self.built = True
         in_model.note_built(self)
