@@ -34,6 +34,9 @@ def convert_embeddings(
     has no row, but reads as zeros. That makes a difference where a layer pays no heed to the mask, so it
     warns if row 0 of the matrix is not zero.
 
+    Embeddings inside other layers, such as `TimeDistributed` or your own, and subclasses of
+    `keras.layers.Embedding` stay what they are; a warning names them.
+
     Example:
 
     >>> old = keras.Sequential([keras.Input((2,), dtype="int64"), keras.layers.Embedding(100, 4)])
@@ -63,9 +66,17 @@ def convert_embeddings(
     _check_model(model)
     store = store if isinstance(store, Store) else Store.attach(check_path("store", store))
     old_layers = _embeddings(model)
+    out_of_reach = _embeddings_out_of_reach(model)
     if not old_layers:
         raise ValueError(
             f"`model` must have a keras.layers.Embedding. Received: model '{model.name}' without"
+            + (f", but for what is inside {out_of_reach}" if out_of_reach else "")
+        )
+    if out_of_reach:
+        warnings.warn(
+            f"the keras.layers.Embedding inside {out_of_reach} of model '{model.name}' stays what it is: "
+            "only layers of the model itself, and of models in it, are converted.",
+            stacklevel=2,
         )
     for name, given in (("groups", groups), ("keys", keys)):
         _check_names(name, given or {}, old_layers)
@@ -104,6 +115,17 @@ def _embeddings(model: keras.Model) -> dict[str, keras.layers.Embedding]:
             if found.setdefault(name, embedding) is not embedding:
                 raise ValueError(f"layers must have different names. Received: two Embeddings '{name}'")
     return found
+
+
+def _embeddings_out_of_reach(model: keras.Model) -> list[str]:
+    """Names of other layers that have a matrix as Keras's Embedding makes it."""
+    names: list[str] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            names += _embeddings_out_of_reach(layer)
+        elif type(layer) is not keras.layers.Embedding:
+            names += [layer.name for variable in layer.variables if variable.name == "embeddings"]
+    return list(dict.fromkeys(names))
 
 
 def _check_names(argument: str, given: Any, layers: Mapping[str, Any]) -> None:

@@ -53,6 +53,25 @@ def test_converted_model_predicts_the_same_and_trains_on(store, rng, keras_seed)
         np.testing.assert_array_equal(now, then)
 
 
+class OwnEmbedding(keras.layers.Embedding):
+    """Might do anything."""
+
+
+def test_embeddings_inside_other_layers_are_named(store):
+    ids = keras.Input((2, 3), dtype="int64")
+    inside = keras.layers.TimeDistributed(keras.layers.Embedding(10, 4), name="wrapped")(ids)
+    own = OwnEmbedding(10, 4, name="own")(ids)
+    only_these = keras.Model(ids, [inside, own])
+    one_more = keras.Model(ids, [inside, own, keras.layers.Embedding(10, 4)(ids)])
+
+    with pytest.raises(ValueError, match=re.escape("without, but for what is inside ['wrapped', 'own']")):
+        damo_tf.convert_embeddings(only_these, store)
+    with pytest.warns(UserWarning, match=re.escape("Embedding inside ['wrapped', 'own'] of model")):
+        converted = damo_tf.convert_embeddings(one_more, store)
+
+    check_equal(converted, one_more, np.zeros((1, 2, 3), np.int64))
+
+
 def test_sequential_model_is_converted(store):
     old = keras.Sequential(
         [id_input(), keras.layers.Embedding(10, 4), keras.layers.Flatten(), keras.layers.Dense(2)]

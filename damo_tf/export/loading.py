@@ -3,11 +3,12 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from damo_tf._arguments import check_path
 from damo_tf.store import Store
@@ -26,6 +27,8 @@ def load_saved_model(
     the environment variable `DAMO_STORE`, if it is set; else `store`; else the one where the model was
     saved. `tf.saved_model.load` does the same without an argument for the store; for both, damo_tf must be
     imported, which registers the ops.
+
+    A model on several stores is loaded on those that it was saved on: one path cannot stand for two.
 
     A store that is not open is opened for writing. Where another process trains, open it yourself before:
     `damo_tf.Store(path, read_only=True)`.
@@ -46,6 +49,7 @@ def load_saved_model(
 
     Raises:
         TypeError: an argument is of the wrong type.
+        ValueError: one store is given, here or by the environment, for a model on several.
         FileNotFoundError: there is no store, or it lacks a group.
         OSError: there is no SavedModel in `directory`.
     """
@@ -53,7 +57,42 @@ def load_saved_model(
     if store is not None and not isinstance(store, Store):
         store = check_path("store", store)
     with _environment(store.directory if isinstance(store, Store) else store):
+        _check_one_store(path)
         return tf.saved_model.load(path)
+
+
+def _check_one_store(path: str) -> None:
+    """Fails where one store would take the place of several."""
+    given = os.environ.get(_ENVIRONMENT)
+    recorded = _recorded_stores(path) if given else set()
+    if len(recorded) > 1:
+        raise ValueError(
+            f"one store cannot stand for the {len(recorded)} of SavedModel '{path}': {sorted(recorded)}. "
+            f"Received: '{given}', by `store` or {_ENVIRONMENT}"
+        )
+
+
+def _recorded_stores(path: str) -> set[str]:
+    """Paths of the stores that a SavedModel was made on; none where there is no SavedModel."""
+    try:
+        serialized = tf.io.read_file(os.path.join(path, "saved_model.pb")).numpy()
+    except tf.errors.OpError:
+        return set()  # what is there instead is for tf.saved_model.load() to tell
+    saved = saved_model_pb2.SavedModel.FromString(serialized)
+    graphs = [meta_graph.graph_def for meta_graph in saved.meta_graphs]
+    bodies = [
+        nodes for graph in graphs for nodes in (graph.node, *(f.node_def for f in graph.library.function))
+    ]
+    return {path for nodes in bodies for path in _paths_of_handles(nodes)}
+
+
+def _paths_of_handles(nodes: Iterable[Any]) -> Iterator[str]:
+    """The directories that the handle ops among the nodes of one function name."""
+    by_name = {node.name: node for node in nodes}
+    for node in by_name.values():
+        if node.op == "DamoTableHandle":
+            directory = by_name[node.input[0].split(":")[0]]
+            yield directory.attr["value"].tensor.string_val[0].decode()
 
 
 @contextmanager

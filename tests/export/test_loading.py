@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from bag_model import bag_inputs, bag_model, parts_of
 
 import damo_tf
 
@@ -69,6 +70,50 @@ except FileNotFoundError as error:
     assert run_with_tensorflow(program) == "equal\n"
 
 
+def test_bags_and_hashes_are_looked_up_inside_a_savedmodel(
+    store, tmp_path, rng, keras_seed, run_with_tensorflow: Callable[..., str]
+):
+    served = tf.Module()
+    served.model, inputs = bag_model(store), bag_inputs(rng)
+    served.predict = tf.function(
+        lambda inputs: served.model(inputs, training=False),
+        input_signature=[{name: spec_of(value) for name, value in inputs.items()}],
+    )
+    tf.saved_model.save(served, str(tmp_path / "saved"))
+    expected = {name: value.numpy() for name, value in served.predict(inputs).items()}
+    np.savez(tmp_path / "expected.npz", **expected, **parts_of(inputs))
+    store.close()
+    shutil.move(tmp_path / "store", tmp_path / "moved")
+    program = """
+import numpy as np
+import tensorflow as tf
+import damo_tf
+
+expected = np.load("expected.npz")
+inputs = {name: tf.constant(expected[name]) for name in ("shown", "codes")}
+for name in ("history", "factors", "tags"):
+    values, splits = expected[f"{name}_values"], expected[f"{name}_row_splits"]
+    inputs[name] = tf.RaggedTensor.from_row_splits(values, splits)
+clicks = [expected[f"clicks_{part}"] for part in ("indices", "values", "dense_shape")]
+inputs["clicks"] = tf.SparseTensor(*clicks)
+loaded = damo_tf.load_saved_model("saved", store="moved")
+outputs = loaded.predict(inputs)
+np.testing.assert_array_equal(outputs["vectors"], expected["vectors"])
+np.testing.assert_allclose(outputs["score"], expected["score"], rtol=1e-6)
+print("equal")
+"""
+    assert run_with_tensorflow(program) == "equal\n"
+
+
+def spec_of(value) -> tf.TypeSpec:
+    """Of a batch of any size."""
+    if isinstance(value, tf.RaggedTensor):
+        return tf.RaggedTensorSpec([None, None], value.dtype, row_splits_dtype=value.row_splits.dtype)
+    if isinstance(value, tf.SparseTensor):
+        return tf.SparseTensorSpec([None, value.shape[1]], value.dtype)
+    return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
+
+
 def test_a_loaded_model_reads_rows_as_they_are_now(model, store, tmp_path):
     model.export(tmp_path / "exported", verbose=False)
     loaded = damo_tf.load_saved_model(tmp_path / "exported")
@@ -82,6 +127,27 @@ def test_environment_does_not_move_layers_that_have_a_store(store, tmp_path, mon
     layer = damo_tf.Embedding(2, store=store)
 
     np.testing.assert_array_equal(layer(tf.constant(KEYS)), store.lookup(0, KEYS))
+
+
+def test_one_store_does_not_stand_for_two(store, tmp_path, monkeypatch):
+    with damo_tf.Store(tmp_path / "second") as second:
+        ids = keras.Input((3,), dtype="int64", name="ids")
+        vectors = [damo_tf.Embedding(2, store=each, group=0)(ids) for each in (store, second)]
+        model = keras.Model(ids, keras.layers.Concatenate()(vectors))
+        model.export(tmp_path / "exported", verbose=False)
+        second.apply_gradients(0, [1], np.ones((1, 2)))
+
+        loaded = damo_tf.load_saved_model(tmp_path / "exported")
+
+        np.testing.assert_array_equal(loaded.serve(tf.constant(KEYS)), model.predict(KEYS, verbose=0))
+        directories = re.escape(str(sorted([store.directory, second.directory])))
+        with pytest.raises(
+            ValueError, match=f"one store cannot stand for the 2 of SavedModel .*{directories}"
+        ):
+            damo_tf.load_saved_model(tmp_path / "exported", store=second)
+        monkeypatch.setenv("DAMO_STORE", second.directory)
+        with pytest.raises(ValueError, match=r"Received: .*second', by `store` or DAMO_STORE"):
+            damo_tf.load_saved_model(tmp_path / "exported")
 
 
 def test_wrong_arguments_are_refused(model, tmp_path):
