@@ -30,7 +30,7 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export CTEST_PARALLEL_LEVEL := $(JOBS)
 
 CC_SOURCES := $(shell find cc -name '*.cc' -o -name '*.h')
-FORMATTED := $(CC_SOURCES) $(wildcard benchmarks/cc/*.cc)
+FORMATTED := $(CC_SOURCES) $(wildcard benchmarks/cc/*.cc benchmarks/cc/*.h)
 CORE_HEADERS := $(filter cc/damo/%.h,$(CC_SOURCES))
 CORE_SOURCES := $(filter-out %_test.cc,$(filter cc/damo/%.cc,$(CC_SOURCES)))
 BUILD_FILES := setup.py cc/CMakeLists.txt $(wildcard cc/damo/base/*.in)

@@ -39,6 +39,7 @@ class Sizes:
         fill: steps before the clock starts until a small budget is full.
         redo_steps: steps after which a process is killed.
         engine_seconds: of each repetition of a micro-benchmark.
+        still_seconds: without a write, after which compaction is taken to have ended.
     """
 
     hot_rows: int = 1_000_000
@@ -52,8 +53,9 @@ class Sizes:
     deepfm_rows: tuple[int, int] = (100_000, 10_000_000)
     plan: Plan = FULL_PLAN
     fill: int = 40
-    redo_steps: tuple[int, ...] = (4, 16, 64)
+    redo_steps: tuple[int, ...] = (4, 16, 64, 256, 512)
     engine_seconds: float = 0.2
+    still_seconds: float = 2.0
 
     def up_to(self, max_rows: int) -> Sizes:
         """The same with no table of more rows."""
@@ -82,6 +84,7 @@ QUICK = Sizes(
     fill=4,
     redo_steps=(2, 8),
     engine_seconds=0.05,
+    still_seconds=1.0,
 )
 #: Seconds: touches everything and says nothing about speed.
 TINY = Sizes(
@@ -98,6 +101,7 @@ TINY = Sizes(
     fill=1,
     redo_steps=(2,),
     engine_seconds=0.001,
+    still_seconds=0.01,
 )
 
 

@@ -164,12 +164,21 @@ def test_examples_of_operations_md_print_what_the_page_says(
     assert commands_shown == set(command.commands)
 
 
-def test_every_test_that_design_md_names_exists():
-    names = re.findall(r"`([\w/.]+)::(\w+)`", (ROOT / "docs/design.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_test_that_a_page_names_exists(page):
+    text = page.read_text(encoding="utf-8")
 
-    assert len(names) > 20
-    for file, test in names:
+    for file, test in re.findall(r"`((?:tests|cc)/[\w/.]+)::(\w+)`", text):
         assert re.search(rf"\b{test}\b", (ROOT / file).read_text(encoding="utf-8")), f"{file}::{test}"
+    for file in re.findall(r"`((?:tests|cc)/[\w/]+\.(?:py|cc))[`:]", text):
+        assert (ROOT / file).exists(), file
+
+
+@pytest.mark.parametrize(("page", "at_least"), [("design.md", 20), ("training.md", 15)])
+def test_pages_of_promises_name_tests(page, at_least):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+    assert len(set(re.findall(r"`(?:tests|cc)/[\w/.]+::\w+`", text))) >= at_least
 
 
 def test_design_md_has_a_test_for_each_contract_of_this_release():

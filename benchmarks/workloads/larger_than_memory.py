@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from benchmarks.bench import MIB, Bench
 from benchmarks.contenders import Settings
+from benchmarks.ids import IdFile
 from benchmarks.launcher import Worker
 from benchmarks.results import Section, Target, faster
-from benchmarks.timing import take_turns
+from benchmarks.timing import Measurement, Plan, take_turns
 
 #: Rows of the variable in a process that stands for "TensorFlow alone".
 BARE_ROWS = 1_000
+#: Looks at a contender that never stops writing.
+MOST_LOOKS = 60
 
 
 def start(bench: Bench) -> dict[str, Worker]:
@@ -37,8 +41,8 @@ def measure(bench: Bench) -> list[Section]:
     zipf = bench.streams.zipf(sizes.large_rows, plan.last, sizes.batch)
     uniform = bench.streams.uniform(sizes.large_rows, plan.last, sizes.batch)
     table = f"{sizes.large_rows:,} rows, budget {sizes.small_budget // MIB} MiB"
-    zipf_times = take_turns(workers, dict.fromkeys(workers, zipf), plan)
-    uniform_times = take_turns(workers, dict.fromkeys(workers, uniform), plan)
+    zipf_times, zipf_written = measured_writes(workers, zipf, plan, sizes.still_seconds)
+    uniform_times, uniform_written = measured_writes(workers, uniform, plan, sizes.still_seconds)
     sections = [
         Section(
             f"larger than memory: {table}, {sizes.batch:,} Zipf ids a step",
@@ -46,6 +50,7 @@ def measure(bench: Bench) -> list[Section]:
             sizes.batch,
             "damo_tf",
             faster(zipf_times, "damo_tf", "damo-embedding", 20),
+            figures=zipf_written,
         ),
         Section(
             f"nearly every id a miss: {table}, {sizes.batch:,} uniform ids a step",
@@ -53,12 +58,48 @@ def measure(bench: Bench) -> list[Section]:
             sizes.batch,
             "damo_tf",
             faster(uniform_times, "damo_tf", "plain RocksDB", 1.5),
+            figures=uniform_written,
         ),
     ]
     if "damo_tf" in workers and bench.has("tf_variable"):
         sections.append(memory(bench, workers["damo_tf"]))
     bench.discard(*workers.values())
     return sections
+
+
+def measured_writes(
+    workers: dict[str, Worker], ids: IdFile, plan: Plan, still_seconds: float
+) -> tuple[dict[str, Measurement], dict[str, str]]:
+    """Step times, and what each contender wrote to the disk for its steps, compaction included.
+
+    All update the same rows, whose bytes damo_tf counts; without it nothing is said about writes.
+    """
+    before = {name: figures_when_still(worker, still_seconds) for name, worker in workers.items()}
+    times = take_turns(workers, dict.fromkeys(workers, ids), plan)
+    after = {name: figures_when_still(worker, still_seconds) for name, worker in workers.items()}
+    if "damo_tf" not in workers:
+        return times, {}
+    damo = after["damo_tf"]
+    updated = damo["updated"] - before["damo_tf"]["updated"]
+    updated_bytes = updated * damo["bytes"] / damo["rows"]
+    figures = {"bytes of a key and its row": f"{damo['bytes'] / damo['rows']:.0f}"}
+    for name in workers:
+        written = after[name]["write_bytes"] - before[name]["write_bytes"]
+        figures[f"{name}: written to disk / bytes of updated rows"] = f"{written / updated_bytes:.2f}"
+    return times, figures
+
+
+def figures_when_still(worker: Worker, still_seconds: float) -> dict[str, float]:
+    """A contender's figures once it has written nothing for so long: flushed rows are merged for a while."""
+    worker.call("settle")
+    figures = worker.call("figures")
+    for _ in range(MOST_LOOKS):
+        time.sleep(still_seconds)
+        written = figures["write_bytes"]
+        figures = worker.call("figures")
+        if figures["write_bytes"] == written:
+            break
+    return figures
 
 
 def memory(bench: Bench, damo: Worker) -> Section:
