@@ -5,7 +5,7 @@
 reads, writes, log bytes and probes of the index; valgrind counts the instructions of its lookups and apply
 calls, their writes to memory and the bytes they copy. `counted_work.json` has a limit for each figure, and
 what was measured when it was set: a change that goes over one is looked at, and the limit is raised only with
-a reason.
+a reason. Where less would be a loss, as of reads that are split over threads, there is an `at_least` too.
 
 Rows "on disk" are in a storage that is a map in memory: the calls that read are the engine's work, what
 RocksDB does in them is not. Only `filter` reads RocksDB's files: for new keys the bloom filters let hardly
@@ -105,31 +105,34 @@ def measure(program: Path, limits: Limits) -> Figures:
     return figures
 
 
-def over_limits(figures: Figures, limits: Limits) -> list[str]:
-    """Prints every figure beside its limit; returns those that are over."""
-    over = []
+def beyond_limits(figures: Figures, limits: Limits) -> list[str]:
+    """Prints every figure beside its limit; returns those that are over, or below what they are to be."""
+    beyond = []
     print(f"{'':54} {'counted':>12} {'limit':>12} {'once was':>12}")
     for part, part_limits in limits.items():
         for name, bounds in part_limits.items():
             value, limit = figures[part][name], bounds["limit"]
+            at_least = bounds.get("at_least", 0)
             line = f"{part + ' ' + name:54} {value:12.4g} {limit:12.4g} {bounds['measured']:12.4g}"
-            print(line + ("  OVER" if value > limit else ""))
+            print(line + ("  OVER" if value > limit else "  BELOW" if value < at_least else ""))
             if value > limit:
-                over.append(f"{part} {name}: {value:.4g} > {limit:.4g}")
-    return over
+                beyond.append(f"{part} {name}: {value:.4g} > {limit:.4g}")
+            if value < at_least:
+                beyond.append(f"{part} {name}: {value:.4g} < {at_least:.4g}")
+    return beyond
 
 
 def main(arguments: Any = None) -> None:
-    """Counts and compares; ends with status 1 if a figure is over its limit."""
+    """Counts and compares; ends with status 1 if a figure is beyond its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("program", type=Path, help="the built counted_work")
     options = parser.parse_args(arguments)
     if shutil.which("valgrind") is None:
         sys.exit("error: valgrind is not there; as root: apt-get install valgrind")
     limits: Limits = json.loads(LIMITS.read_text(encoding="utf-8"))
-    over = over_limits(measure(options.program, limits), limits)
-    if over:
-        sys.exit("error: more work than allowed:\n  " + "\n  ".join(over))
+    beyond = beyond_limits(measure(options.program, limits), limits)
+    if beyond:
+        sys.exit("error: other work than allowed:\n  " + "\n  ".join(beyond))
 
 
 if __name__ == "__main__":
