@@ -354,9 +354,10 @@ class Store:
 
         Raises:
             ValueError: 2^32 keys or more.
-            OSError: the disk refused. Nothing has changed, unless the message says that the call is in the
-                redo log: then it has more rows than fit into the memory budget, is finished by whatever
-                needs it next, and must not be repeated.
+            OSError: the disk refused. Nothing has changed, unless the message says that the call must not be
+                repeated. Then it is in the redo log, has more rows than fit into the memory budget, and is
+                finished by whatever needs it next; or it is applied, and with durability `"sync"` may not
+                survive loss of power before a later step, a flush or closing succeeds.
         """
         check_int("group", group, 0, 256)
         if learning_rate is not None and not is_number(learning_rate):

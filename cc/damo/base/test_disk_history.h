@@ -103,6 +103,12 @@ class DiskHistory {
     file.uncut.clear();
     ++num_syncs_;
   }
+  // What is not synced reads as zeros from now on.
+  static void DropPages(const File& file) {
+    const uint64_t size = std::filesystem::file_size(file.link);
+    std::filesystem::resize_file(file.link, file.synced_bytes);
+    std::filesystem::resize_file(file.link, size);
+  }
   static void AboutToCut(File& file, uint64_t bytes) {
     file.uncut.push_back(Read(file.link));
     file.synced_bytes = std::min(file.synced_bytes, bytes);

@@ -46,6 +46,9 @@ class SegmentedRedoLog final : public RedoLog {
   StatusOr<uint64_t> Append(Span<const std::string_view> pieces) override;
   Status Sync(uint64_t lsn) override;
   Status Trim(uint64_t lsn) override;
+  Status failure() const override;
+  Status Renew(Span<const std::string_view> records,
+               const std::function<Status(uint64_t first_lsn)>& commit) override;
   uint64_t next_lsn() const override { return next_lsn_.load(); }
   uint64_t bytes() const override { return bytes_.load(); }
 
@@ -60,21 +63,26 @@ class SegmentedRedoLog final : public RedoLog {
     bool names_unsynced;
   };
 
-  // These four require mutex_.
+  // These five require mutex_.
+  StatusOr<uint64_t> AppendFrame(Frame* frame);
   Status RepairCurrent();
   Status EnsureCurrent();
   Status UndoCurrent(const Status& cause);
   void DropCurrentIfEmpty();
 
+  // Runs `sync`, after which all before `*end_lsn` is durable, while others wait.
+  Status Lead(std::unique_lock<std::mutex>* sync_lock, const std::function<Status(uint64_t* end_lsn)>& sync);
   Status SyncAll(uint64_t* end_lsn);
+  Status RenewAll(Span<const std::string_view> records,
+                  const std::function<Status(uint64_t first_lsn)>& commit, uint64_t* end_lsn);
+  StatusOr<uint64_t> GiveUpSegments();
   Unsynced FindUnsynced();
   void MarkSynced(const Unsynced& done);
   std::vector<SegmentPtr> EndSegmentsBefore(uint64_t lsn);
   Status CheckLsn(std::string_view action, uint64_t lsn) const;
 
-  // Makes a failure final, and says that it is.
+  // Ends the log, and says so.
   Status Fail(const Status& cause);
-  Status Failure();
 
   const std::string directory_;
   const uint64_t segment_bytes_;
@@ -96,8 +104,9 @@ class SegmentedRedoLog final : public RedoLog {
   std::atomic<uint64_t> next_lsn_;
   std::atomic<uint64_t> bytes_{0};
 
-  std::mutex failure_mutex_;
-  Status failure_;  // guarded by failure_mutex_
+  std::atomic<bool> failed_{false};   // spares the mutex; written under it
+  mutable std::mutex failure_mutex_;  // guards failure_
+  Status failure_;
 };
 
 // Every state on the way is one that reads the same: later segments go before earlier ones. Deletions must be
@@ -124,12 +133,16 @@ Status SegmentedRedoLog::Adopt(const std::vector<SegmentExtent>& segments) {
 StatusOr<uint64_t> SegmentedRedoLog::Append(Span<const std::string_view> pieces) {
   Frame frame(pieces);
   std::lock_guard lock(mutex_);
-  DAMO_RETURN_IF_ERROR(Failure());
+  DAMO_RETURN_IF_ERROR(failure());
+  return AppendFrame(&frame);
+}
+
+StatusOr<uint64_t> SegmentedRedoLog::AppendFrame(Frame* frame) {
   DAMO_RETURN_IF_ERROR(RepairCurrent());
   DAMO_RETURN_IF_ERROR(EnsureCurrent());
-  const Status appended = current_->writer.Append(&frame, durable_lsn_.load());
+  const Status appended = current_->writer.Append(frame, durable_lsn_.load());
   if (!appended.ok()) return UndoCurrent(appended);
-  bytes_ += frame.bytes();
+  bytes_ += frame->bytes();
   return next_lsn_++;
 }
 
@@ -172,22 +185,28 @@ Status SegmentedRedoLog::Sync(uint64_t lsn) {
   DAMO_RETURN_IF_ERROR(CheckLsn("sync", lsn));
   std::unique_lock lock(sync_mutex_);
   while (true) {
-    DAMO_RETURN_IF_ERROR(Failure());
+    DAMO_RETURN_IF_ERROR(failure());
     if (lsn <= durable_lsn_) return Status();
     if (syncing_) {
       synced_.wait(lock);
-      continue;
+    } else {
+      DAMO_RETURN_IF_ERROR(Lead(&lock, [this](uint64_t* end_lsn) { return SyncAll(end_lsn); }));
     }
-    syncing_ = true;
-    lock.unlock();
-    uint64_t end_lsn = 0;
-    const Status status = CatchExceptions([&] { return SyncAll(&end_lsn); });  // followers wait for the end
-    lock.lock();
-    syncing_ = false;
-    if (status.ok()) durable_lsn_ = end_lsn;
-    synced_.notify_all();
-    DAMO_RETURN_IF_ERROR(status);
   }
+}
+
+// Requires sync_mutex_, and that nobody is at it; lets go of the mutex meanwhile.
+Status SegmentedRedoLog::Lead(std::unique_lock<std::mutex>* sync_lock,
+                              const std::function<Status(uint64_t* end_lsn)>& sync) {
+  syncing_ = true;
+  sync_lock->unlock();
+  uint64_t end_lsn = 0;
+  const Status status = CatchExceptions([&] { return sync(&end_lsn); });  // followers wait for the end
+  sync_lock->lock();
+  syncing_ = false;
+  if (status.ok()) durable_lsn_ = end_lsn;
+  synced_.notify_all();
+  return status;
 }
 
 Status SegmentedRedoLog::SyncAll(uint64_t* end_lsn) {
@@ -249,6 +268,46 @@ std::vector<SegmentedRedoLog::SegmentPtr> SegmentedRedoLog::EndSegmentsBefore(ui
   return ended;
 }
 
+// As a leader: nobody syncs what is being given up.
+Status SegmentedRedoLog::Renew(Span<const std::string_view> records,
+                               const std::function<Status(uint64_t first_lsn)>& commit) {
+  std::unique_lock lock(sync_mutex_);
+  synced_.wait(lock, [this] { return !syncing_; });
+  return Lead(&lock, [&](uint64_t* end_lsn) { return RenewAll(records, commit, end_lsn); });
+}
+
+Status SegmentedRedoLog::RenewAll(Span<const std::string_view> records,
+                                  const std::function<Status(uint64_t first_lsn)>& commit,
+                                  uint64_t* end_lsn) {
+  DAMO_ASSIGN_OR_RETURN(const uint64_t first_lsn, GiveUpSegments());
+  for (const std::string_view record : records) {
+    Frame frame(Span<const std::string_view>(&record, 1));
+    std::lock_guard lock(mutex_);
+    DAMO_RETURN_IF_ERROR(AppendFrame(&frame).status());
+  }
+  if (!records.empty()) DAMO_RETURN_IF_ERROR(SyncAll(end_lsn));
+  DAMO_RETURN_IF_ERROR(commit(first_lsn));
+  // Before records follow: behind a segment of which something is missing they would be taken for lost.
+  DAMO_RETURN_IF_ERROR(Trim(first_lsn));
+  *end_lsn = next_lsn_;
+  std::lock_guard lock(failure_mutex_);
+  failure_ = Status();
+  failed_ = false;
+  return Status();
+}
+
+// Nobody appends to those that stand any more, or syncs them. Returns the LSN that follows.
+StatusOr<uint64_t> SegmentedRedoLog::GiveUpSegments() {
+  std::lock_guard lock(mutex_);
+  if (current_ != nullptr) DropCurrentIfEmpty();
+  current_ = nullptr;
+  for (const SegmentPtr& segment : segments_) segment->synced_lsn = segment->writer.end_lsn();
+  // There may be one without a record, which could not be deleted.
+  SegmentWriter next(file_system_, directory_, next_lsn_.load());
+  DAMO_RETURN_IF_ERROR(next.Remove());
+  return next_lsn_.load();
+}
+
 Status SegmentedRedoLog::CheckLsn(std::string_view action, uint64_t lsn) const {
   const uint64_t next_lsn = next_lsn_.load();
   if (lsn <= next_lsn) return Status();
@@ -258,13 +317,14 @@ Status SegmentedRedoLog::CheckLsn(std::string_view action, uint64_t lsn) const {
 
 Status SegmentedRedoLog::Fail(const Status& cause) {
   std::lock_guard lock(failure_mutex_);
-  if (failure_.ok()) {
-    failure_ = cause.WithContext(StrCat("redo log '", directory_, "' takes no more records"));
-  }
+  if (failed_) return cause;
+  failure_ = cause.WithContext(StrCat("redo log '", directory_, "' takes no more records"));
+  failed_ = true;
   return failure_;
 }
 
-Status SegmentedRedoLog::Failure() {
+Status SegmentedRedoLog::failure() const {
+  if (!failed_) return Status();
   std::lock_guard lock(failure_mutex_);
   return failure_;
 }

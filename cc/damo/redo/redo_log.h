@@ -33,19 +33,34 @@ class RedoLog {
 
   // Writes one record, the concatenation of `pieces`, in one go, and returns its LSN. When it returns the
   // record survives the death of the process. On failure nothing of the record remains, and a later call may
-  // succeed (a full disk may have room again). Should what was written of it not be removable, the failure is
-  // final: this and every later call of Append and Sync fails, saying so.
+  // succeed (a full disk may have room again). Should what was written of it not be removable, the log has
+  // failed: this and every later call of Append and Sync fails, saying so, until Renew() has succeeded.
   virtual StatusOr<uint64_t> Append(Span<const std::string_view> pieces) = 0;
 
   // Returns when every record before `lsn`, at most next_lsn(), survives loss of power. Calls that wait at
-  // the same time share one fdatasync; Append does not wait for it. A failure is final: the kernel may have
-  // dropped what it could not write.
+  // the same time share one fdatasync; Append does not wait for it. If the disk fails the log has failed, as
+  // after an Append that cannot be taken back: the kernel may have dropped what it could not write, and would
+  // not say so again.
   virtual Status Sync(uint64_t lsn) = 0;
 
   // Deletes every segment that holds no record at or after `lsn`, which is at most next_lsn(). A segment that
   // is being written is ended first if all its records are before `lsn`: Trim(next_lsn()) leaves none. After
   // a failure some may stand; a later call deletes them.
   virtual Status Trim(uint64_t lsn) = 0;
+
+  // OK, or why the log has failed.
+  virtual Status failure() const = 0;
+
+  // Begins anew after a failure, without what stands, of which nobody knows what a reading would find. To be
+  // called at a moment when no Append() runs and memory holds all that the records are about. Appends and
+  // syncs `records`, those that are needed still, and calls `commit` with the LSN of the first of them, which
+  // is to make the records before it needless, durably: to bring what they are about into the rows, and the
+  // LSN with it. Then deletes all segments before it. Whoever waits in Sync() has then got what he waits for.
+  //
+  // If anything of it fails, the log has failed still, and it may be called again. Whatever instant it is cut
+  // short at, the segments that stand read as before, or, as far as is wanted after `commit`, as they should.
+  virtual Status Renew(Span<const std::string_view> records,
+                       const std::function<Status(uint64_t first_lsn)>& commit) = 0;
 
   // LSN of the next record.
   virtual uint64_t next_lsn() const = 0;
@@ -69,10 +84,10 @@ using RedoVisitor = std::function<Status(uint64_t lsn, std::string_view record)>
 // memory for one segment at a time. Files whose names are not those of segments are passed over.
 //
 // What a dying process left half written at the end of the last segment is the end. DataLoss, naming file and
-// offset: a bad record with a good one behind it, a segment that is missing between others, or a first
-// segment that begins after `first_lsn`. If the machine has restarted since OpenRedoLog(), these too are the
-// end, unless it is certain that the record had been synced. InvalidArgument: a format version of another
-// release.
+// offset: a bad record with a good one behind it that is at or after `first_lsn`, a segment that is missing
+// between others, or a first segment that begins after `first_lsn`. If the machine has restarted since
+// OpenRedoLog(), these too are the end, unless it is certain that the record had been synced.
+// InvalidArgument: a format version of another release.
 //
 // `file_system` says on which boot this is; null is LogFileSystem::Posix().
 StatusOr<uint64_t> ReadRedoLog(const std::string& directory, uint64_t first_lsn, const RedoVisitor& visit,

@@ -6,10 +6,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <filesystem>
-#include <mutex>
 #include <new>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -204,7 +203,7 @@ TEST(RedoLogFaultTest, FullDiskFailsTheCallAndTheLogGoesOn) {
   EXPECT_EQ(ReadRecords(directory.path(), 0), Records({{0, "kept"}}));
 }
 
-TEST(RedoLogFaultTest, FailedSyncIsFinal) {
+TEST(RedoLogFaultTest, FailedSyncEndsTheLog) {
   const TestDirectory directory;
   Fault fault;
   fault.at = 6;
@@ -216,6 +215,7 @@ TEST(RedoLogFaultTest, FailedSyncIsFinal) {
   EXPECT_TRUE(FailsWith(log->Sync(0), StatusCode::kIoError, "takes no more records: sync redo segment"));
   EXPECT_TRUE(
       FailsWith(AppendRecord(log.get(), "next").status(), StatusCode::kIoError, "takes no more records"));
+  EXPECT_TRUE(FailsWith(log->failure(), StatusCode::kIoError, "takes no more records: sync redo segment"));
   ASSERT_OK(log->Trim(1));
   EXPECT_EQ(Segments(directory.path()), std::vector<uint64_t>());
 }
@@ -236,6 +236,144 @@ TEST(RedoLogFaultTest, RecordThatCannotBeTakenBackEndsTheLog) {
   EXPECT_TRUE(FailsWith(log->Sync(0), StatusCode::kIoError, "takes no more records: truncate redo segment"));
   EXPECT_EQ(ReadRecords(directory.path(), 0), Records({{0, "kept"}}));
 }
+
+// ---- renewal ----
+
+// Renews a log whose rows are in memory, as a flush does: `committed` is what the manifest has.
+Status Renew(RedoLog* log, const std::vector<std::string_view>& records, uint64_t* committed) {
+  return log->Renew(records, [committed](uint64_t first_lsn) {
+    *committed = first_lsn;
+    return Status();
+  });
+}
+
+// A log of six records in three segments, two of them synced, whose next sync has failed.
+class FailedLogTest : public testing::Test {
+ protected:
+  void MakeFailedLog() {
+    log_ = MustOpenRedoLog(OptionsWith(&file_system_, directory_.path(), 100));
+    for (int i = 0; i < 6; ++i) {
+      ASSERT_OK(AppendRecord(log_.get(), "a record").status());
+      if (i == 1) {
+        ASSERT_OK(log_->Sync(2));
+      }
+    }
+    ASSERT_EQ(Segments(directory_.path()), std::vector<uint64_t>({0, 2, 4}));
+    Fault fault;
+    fault.at = 1;  // the last segment is synced after the one before it
+    fault.drops_pages = true;
+    file_system_.set_fault(fault);
+    ASSERT_FALSE(log_->Sync(6).ok());
+    ASSERT_EQ(file_system_.failed_call(), "SyncData");
+    file_system_.set_fault(Fault());
+  }
+
+  const TestDirectory directory_;
+  TestLogFileSystem file_system_;
+  std::unique_ptr<RedoLog> log_;
+  uint64_t committed_ = 0;
+};
+
+TEST_F(FailedLogTest, GoesOnAfterRenewal) {
+  MakeFailedLog();
+  ASSERT_OK(Renew(log_.get(), {}, &committed_));
+  EXPECT_EQ(committed_, 6u);
+  EXPECT_TRUE(IsOk(log_->failure()));
+  EXPECT_EQ(Segments(directory_.path()), std::vector<uint64_t>());
+  EXPECT_EQ(log_->bytes(), 0u);
+  EXPECT_TRUE(IsOk(log_->Sync(6)));
+  const auto lsn = AppendRecord(log_.get(), "new");
+  ASSERT_OK(lsn.status());
+  EXPECT_EQ(*lsn, 6u);
+  EXPECT_TRUE(IsOk(log_->Sync(7)));
+  EXPECT_EQ(ReadRecords(directory_.path(), committed_), Records({{6, "new"}}));
+}
+
+TEST_F(FailedLogTest, KeepsTheRecordsThatAreNeededStill) {
+  MakeFailedLog();
+  ASSERT_OK(Renew(log_.get(), {"half done", "of another group"}, &committed_));
+  EXPECT_EQ(log_->next_lsn(), 8u);
+  EXPECT_EQ(log_->bytes(), BytesOnDisk(directory_.path()));
+  const TestDirectory after_loss_of_power;
+  file_system_.CopyDurable(after_loss_of_power.path());
+  EXPECT_EQ(ReadRecords(after_loss_of_power.path(), committed_),
+            Records({{6, "half done"}, {7, "of another group"}}));
+}
+
+TEST_F(FailedLogTest, HasFailedStillIfTheCommitFails) {
+  MakeFailedLog();
+  const auto full = [](uint64_t) { return IoError("the disk is full"); };
+  EXPECT_TRUE(FailsWith(log_->Renew({}, full), StatusCode::kIoError, "the disk is full"));
+  EXPECT_TRUE(FailsWith(AppendRecord(log_.get(), "next").status(), StatusCode::kIoError,
+                        "takes no more records: sync redo segment"));
+  EXPECT_FALSE(log_->Sync(6).ok());
+  EXPECT_EQ(Segments(directory_.path()).size(), 3u) << "deleted before anything stands in for it";
+  EXPECT_TRUE(IsOk(Renew(log_.get(), {}, &committed_)));
+  EXPECT_TRUE(IsOk(AppendRecord(log_.get(), "next").status()));
+}
+
+TEST(RedoRenewalTest, WhatCouldNotBeTakenBackIsGone) {
+  for (const bool in_a_new_segment : {false, true}) {
+    const TestDirectory directory;
+    TestLogFileSystem file_system;
+    auto log = MustOpenRedoLog(OptionsWith(&file_system, directory.path(), in_a_new_segment ? 1 : 1000));
+    ASSERT_OK(AppendRecord(log.get(), "kept").status());
+    Fault fault;
+    fault.at = in_a_new_segment ? 1 : 0;  // its header
+    fault.lasts = true;
+    fault.half_writes = true;
+    file_system.set_fault(fault);
+    EXPECT_FALSE(AppendRecord(log.get(), "lost").ok());
+    EXPECT_FALSE(log->failure().ok());
+    EXPECT_FALSE(log->Renew({}, [](uint64_t) { return Status(); }).ok());
+    file_system.set_fault(Fault());
+    uint64_t committed = 0;
+    ASSERT_OK(Renew(log.get(), {"open"}, &committed));
+    ASSERT_OK(AppendRecord(log.get(), "new").status());
+    EXPECT_EQ(ReadRecords(directory.path(), committed), Records({{1, "open"}, {2, "new"}}));
+    EXPECT_EQ(log->bytes(), BytesOnDisk(directory.path()));
+  }
+}
+
+// What stands is of use whatever call of a renewal fails, to the process and to who opens the log after loss
+// of power.
+TEST_F(FailedLogTest, RenewalMayBeCutShortAtEveryCall) {
+  const std::vector<std::string_view> open_records = {"half done"};
+  for (Fault fault{0, ENOSPC, true, true};; ++fault.at) {
+    SCOPED_TRACE(testing::Message() << "call " << fault.at << " fails, and all later ones");
+    const TestDirectory directory;
+    TestLogFileSystem file_system;
+    auto log = MustOpenRedoLog(OptionsWith(&file_system, directory.path(), 100));
+    for (int i = 0; i < 6; ++i) ASSERT_OK(AppendRecord(log.get(), "a record").status());
+    file_system.set_fault(Fault{0, EIO, false, false, /*drops_pages=*/true});
+    ASSERT_FALSE(log->Sync(6).ok());
+    file_system.set_fault(fault);
+    uint64_t committed = 0;
+    const bool renewed = Renew(log.get(), open_records, &committed).ok();
+    for (uint32_t seed = 0; committed > 0 && seed < 20; ++seed) {
+      std::mt19937 random(seed);
+      const TestDirectory after_loss_of_power;
+      file_system.CopyAfterPowerLoss(after_loss_of_power.path(), &random);
+      EXPECT_EQ(ReadRecords(after_loss_of_power.path(), committed), Records({{committed, "half done"}}));
+    }
+    const bool failed = !file_system.failed_call().empty();
+    EXPECT_EQ(renewed, !failed);
+    file_system.set_fault(Fault());
+    if (!renewed) {
+      ASSERT_OK(Renew(log.get(), open_records, &committed));
+    }
+    ASSERT_OK(AppendRecord(log.get(), "next").status());
+    EXPECT_EQ(ReadRecords(directory.path(), committed),
+              Records({{committed, "half done"}, {committed + 1, "next"}}));
+    EXPECT_EQ(log->bytes(), BytesOnDisk(directory.path()));
+    if (!failed || HasFailure()) {
+      EXPECT_GE(fault.at, 8);
+      return;
+    }
+  }
+}
+
+// ---- failing calls of a whole life ----
 
 // A short life of a log under a fault, and what it owes afterwards.
 struct Life {
@@ -395,39 +533,6 @@ TEST(RedoLogFaultTest, ExceptionInASyncKeepsNobodyWaiting) {
 }
 
 // ---- threads ----
-
-// The first SyncData() stays inside until it is let go.
-class GatedLogFileSystem final : public ForwardingLogFileSystem {
- public:
-  int SyncData(int fd) override {
-    {
-      std::unique_lock lock(mutex_);
-      ++syncs_;
-      changed_.notify_all();
-      changed_.wait(lock, [&] { return open_; });
-    }
-    return ForwardingLogFileSystem::SyncData(fd);
-  }
-  void WaitForFirstSync() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return syncs_ == 1; });
-  }
-  void OpenGate() {
-    std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-  int syncs() {
-    std::lock_guard lock(mutex_);
-    return syncs_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int syncs_ = 0;
-  bool open_ = false;
-};
 
 TEST(RedoLogThreadTest, AppendDoesNotWaitForASyncAndWaitersShareTheNext) {
   const TestDirectory directory;

@@ -40,8 +40,8 @@ class LogReader {
   StatusOr<std::optional<BadPlace>> ReadSegment(size_t i, uint64_t* due);
   // Segment i begins with another record than the one that is due.
   BadPlace Gap(size_t i, uint64_t due) const;
-  // OK if nothing behind shows that the log went on. After loss of power it may have: then OK unless it shows
-  // that the record that is due had been synced.
+  // OK if nothing behind shows that the log went on with records that are wanted. After loss of power it may
+  // have: then OK unless it shows that the record that is due had been synced.
   Status CheckEnd(const BadPlace& bad) const;
   Status CheckBehind(const BadPlace& bad, const SegmentReader& reader, uint64_t offset) const;
   bool MayBeLost(uint64_t due) const { return power_lost_ && due >= first_wanted_; }
@@ -123,8 +123,11 @@ Status LogReader::CheckEnd(const BadPlace& bad) const {
 
 Status LogReader::CheckBehind(const BadPlace& bad, const SegmentReader& reader, uint64_t offset) const {
   const bool may_be_lost = MayBeLost(bad.due);
-  const uint64_t min_synced_lsn = may_be_lost ? bad.due + 1 : 0;
-  const auto found = reader.FindFrame(offset, bad.due, min_synced_lsn);
+  FrameSearch search;
+  search.due = bad.due;
+  search.min_lsn = first_wanted_;  // what is in the rows is no loss
+  if (may_be_lost) search.min_synced_lsn = bad.due + 1;
+  const auto found = reader.FindFrame(offset, search);
   if (!found) return Status();
   if (!may_be_lost) {
     return SegmentDamage(bad.path, bad.offset,

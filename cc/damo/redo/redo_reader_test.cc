@@ -202,6 +202,26 @@ TEST_F(OneSegmentTest, FailureOfTheVisitorEndsTheReading) {
   EXPECT_EQ(visits, 2);
 }
 
+// As a flush leaves it that has brought everything into the rows because a sync of the log had failed.
+TEST_F(OneSegmentTest, DamageIsNoLossWhereEverythingIsInTheRows) {
+  for (size_t i = 0; i < small_.bytes.size(); ++i) {
+    std::string bytes = small_.bytes;
+    bytes[i] = static_cast<char>(bytes[i] ^ 1);
+    Write(bytes);
+    ASSERT_EQ(ReadRecords(directory_.path(), kFirstLsn + small_.records.size()), Records()) << "byte " << i;
+  }
+}
+
+TEST_F(OneSegmentTest, DamageBeforeTheFirstWantedIsDataLossIfThatIsBehindIt) {
+  std::string bytes = small_.bytes;
+  bytes[small_.offsets[1] + 4] ^= 1;
+  Write(bytes);
+  for (const uint64_t wanted : {9, 10}) {
+    EXPECT_TRUE(FailsWith(ReadStatus(directory_.path(), wanted), StatusCode::kDataLoss,
+                          StrCat("and a good frame follows at offset ", small_.offsets[wanted - kFirstLsn])));
+  }
+}
+
 TEST(RedoReaderTest, AbsentDirectoryIsAnEmptyLog) {
   const TestDirectory directory;
   EXPECT_EQ(ReadRecords(directory / "none", 3), Records());

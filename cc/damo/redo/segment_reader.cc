@@ -82,17 +82,16 @@ std::optional<std::string_view> SegmentReader::Body(size_t offset, const FrameHe
   return rest.substr(0, frame.record_bytes + padding);
 }
 
-std::optional<size_t> SegmentReader::FindFrame(size_t offset, uint64_t min_lsn,
-                                               uint64_t min_synced_lsn) const {
+std::optional<size_t> SegmentReader::FindFrame(size_t offset, const FrameSearch& search) const {
   while (offset + kFrameHeaderBytes <= size_) {
     const std::optional<FrameHeader> frame = DecodeFrameHeader(bytes().substr(offset));
     // There is room for so many records in between and no more.
-    const uint64_t first = std::max(first_lsn_, min_lsn);
+    const uint64_t first = std::max(first_lsn_, search.due);
     if (!frame || frame->lsn < first || frame->lsn - first > size_ / kFrameHeaderBytes) {
       offset += kFrameAlignment;
       continue;
     }
-    if (frame->synced_lsn >= min_synced_lsn) return offset;
+    if (frame->lsn >= search.min_lsn && frame->synced_lsn >= search.min_synced_lsn) return offset;
     const std::optional<std::string_view> body = Body(offset, *frame);
     if (!body) break;
     offset += kFrameHeaderBytes + body->size();

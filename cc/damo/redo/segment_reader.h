@@ -25,6 +25,13 @@ struct SegmentEnd {
   uint64_t behind = 0;  // where a frame could begin behind what is bad
 };
 
+// Which frame FindFrame() is to find.
+struct FrameSearch {
+  uint64_t due = 0;             // LSN of the record that the bad place should have had: none is below it
+  uint64_t min_lsn = 0;         // of the frame
+  uint64_t min_synced_lsn = 0;  // what it says had been synced, at least
+};
+
 // Holds the whole file. Thread-compatible.
 class SegmentReader {
  public:
@@ -35,10 +42,9 @@ class SegmentReader {
   // frame has another LSN than is due, InvalidArgument for another release's format.
   StatusOr<SegmentEnd> Read(uint64_t first_wanted, const RedoVisitor& visit) const;
 
-  // Offset of the first frame header behind `offset` that can be one of this segment's, is not below
-  // `min_lsn`, and whose synced_lsn is at least `min_synced_lsn`. What good headers say are records is not
-  // searched.
-  std::optional<size_t> FindFrame(size_t offset, uint64_t min_lsn, uint64_t min_synced_lsn) const;
+  // Offset of the first frame header behind `offset` that can be one of this segment's and is what is looked
+  // for. What good headers say are records is not searched.
+  std::optional<size_t> FindFrame(size_t offset, const FrameSearch& search) const;
 
   const std::string& path() const { return path_; }
 

@@ -4,6 +4,8 @@
 #ifndef DAMO_REDO_TEST_HISTORY_LOG_FILES_H_
 #define DAMO_REDO_TEST_HISTORY_LOG_FILES_H_
 
+#include <atomic>
+#include <cerrno>
 #include <map>
 #include <mutex>
 #include <set>
@@ -47,6 +49,11 @@ class HistoryLogFiles final : public SyncFreeLogFiles {
       return fd;
     });
   }
+  // The next sync fails, and loses what it was to bring to the disk.
+  void FailNextSync() { sync_fails_ = true; }
+  // Whether it has come to that.
+  bool sync_has_failed() const { return !sync_fails_; }
+
   // Every other time only half: the process may die between the halves.
   ssize_t WriteV(int fd, const iovec* parts, int num_parts) override {
     return history_->Change("write", files_.at(fd).first, [&] {
@@ -66,6 +73,11 @@ class HistoryLogFiles final : public SyncFreeLogFiles {
   }
   int SyncData(int fd) override {
     return history_->Change("sync", files_.at(fd).first, [&] {
+      if (sync_fails_.exchange(false)) {
+        DiskHistory::DropPages(*files_.at(fd).second);
+        errno = EIO;
+        return -1;
+      }
       history_->Synced(*files_.at(fd).second);
       return 0;
     });
@@ -93,6 +105,7 @@ class HistoryLogFiles final : public SyncFreeLogFiles {
 
  private:
   DiskHistory* const history_;
+  std::atomic<bool> sync_fails_{false};
   // Guarded by the history's lock.
   std::map<int, std::pair<std::string, DiskHistory::FilePointer>> files_;
   std::set<int> half_written_;

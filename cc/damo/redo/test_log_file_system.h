@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // File systems for tests: TestLogFileSystem makes the n-th call fail and knows what loss of power would
-// leave.
+// leave; GatedLogFileSystem has a disk that takes its time.
 #ifndef DAMO_REDO_TEST_LOG_FILE_SYSTEM_H_
 #define DAMO_REDO_TEST_LOG_FILE_SYSTEM_H_
 
 #include <algorithm>
 #include <cerrno>
+#include <condition_variable>
 #include <filesystem>
 #include <iterator>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <random>
 #include <string>
@@ -38,6 +40,39 @@ class ForwardingLogFileSystem : public LogFileSystem {
   LogFileSystem* const posix_ = LogFileSystem::Posix();
 };
 
+// The first SyncData() stays inside until it is let go.
+class GatedLogFileSystem final : public ForwardingLogFileSystem {
+ public:
+  int SyncData(int fd) override {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      ++syncs_;
+      changed_.notify_all();
+      changed_.wait(lock, [&] { return open_; });
+    }
+    return ForwardingLogFileSystem::SyncData(fd);
+  }
+  void WaitForFirstSync() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return syncs_ == 1; });
+  }
+  void OpenGate() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  int syncs() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return syncs_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int syncs_ = 0;
+  bool open_ = false;
+};
+
 // Which call fails, and how.
 struct Fault {
   int at = -1;         // number of the call, from 0; -1: none
@@ -45,10 +80,11 @@ struct Fault {
   bool lasts = false;  // all later calls fail, too
   bool half_writes =
       false;  // a WriteV() that is to fail writes half of its first part, and the next one fails
+  bool drops_pages = false;  // a SyncData() that fails loses what had not been synced: it reads as zeros
 };
 
-// For one thread. It notes what would be synced instead of waiting for the disk. Close() is not counted:
-// nobody asks how it went.
+// Thread-safe. It notes what would be synced instead of waiting for the disk. Close() is not counted: nobody
+// asks how it went.
 class TestLogFileSystem final : public ForwardingLogFileSystem {
  public:
   TestLogFileSystem() = default;
@@ -56,6 +92,7 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
 
   // For the calls to come; they are counted from 0 again.
   void set_fault(const Fault& fault) {
+    const std::lock_guard lock(mutex_);
     fault_ = fault;
     calls_ = 0;
     failed_call_.clear();
@@ -70,13 +107,18 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
   }
 
   // Name of the call that failed first; empty if none did.
-  const std::string& failed_call() const { return failed_call_; }
+  std::string failed_call() const {
+    const std::lock_guard lock(mutex_);
+    return failed_call_;
+  }
 
   int MakeDirectory(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
     return Fails("MakeDirectory") ? -1 : ForwardingLogFileSystem::MakeDirectory(path);
   }
 
   int Create(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
     if (Fails("Create")) return -1;
     const int fd = ForwardingLogFileSystem::Create(path);
     if (fd >= 0) files_[path] = File{fd, {""}, false};
@@ -84,6 +126,7 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
   }
 
   int Open(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
     if (Fails("Open")) return -1;
     const int fd = ForwardingLogFileSystem::Open(path);
     if (fd >= 0) files_.at(path).fd = fd;
@@ -91,6 +134,7 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
   }
 
   ssize_t WriteV(int fd, const iovec* parts, int num_parts) override {
+    const std::lock_guard lock(mutex_);
     const bool fails = Fails("WriteV");
     if (fails && !(fault_.half_writes && parts[0].iov_len > 1)) return -1;
     const iovec half = {parts[0].iov_base, parts[0].iov_len / 2};
@@ -100,6 +144,7 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
   }
 
   int Truncate(int fd, off_t size) override {
+    const std::lock_guard lock(mutex_);
     if (Fails("Truncate")) return -1;
     const auto file = Find(fd);
     file->second.versions.push_back(ReadFile(file->first));
@@ -107,19 +152,26 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
   }
 
   int SyncData(int fd) override {
-    if (Fails("SyncData")) return -1;
+    const std::lock_guard lock(mutex_);
     const auto file = Find(fd);
+    if (Fails("SyncData")) {
+      if (fault_.drops_pages) DropPages(*file);
+      errno = fault_.error;
+      return -1;
+    }
     file->second.versions = {ReadFile(file->first)};
     return 0;
   }
 
   int Close(int fd) override {
+    const std::lock_guard lock(mutex_);
     const auto file = Find(fd);
     if (file != files_.end()) file->second.fd = -1;
     return ForwardingLogFileSystem::Close(fd);
   }
 
   int Unlink(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
     if (Fails("Unlink")) return -1;
     if (const auto file = files_.find(path); file != files_.end()) {
       deleted_[path] = Versions(*file);
@@ -129,6 +181,7 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
   }
 
   int SyncDirectory(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
     if (Fails("SyncDirectory")) return -1;
     for (auto& [name, file] : files_) file.name_synced = file.name_synced || IsIn(name, path);
     for (auto it = deleted_.begin(); it != deleted_.end();) {
@@ -201,6 +254,14 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
     return mixed;
   }
 
+  static void DropPages(const Files::value_type& file) {
+    const std::string& synced = file.second.versions.front();
+    std::string left = ReadFile(file.first);
+    const size_t num_kept = std::min(synced.size(), left.size());
+    left.replace(num_kept, std::string::npos, left.size() - num_kept, '\0');
+    WriteFile(file.first, left);
+  }
+
   bool Fails(const char* call) {
     const int number = calls_++;
     if (fault_.at < 0 || number < fault_.at || (number > fault_.at && !fault_.lasts)) return false;
@@ -213,6 +274,7 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
     return std::find_if(files_.begin(), files_.end(), [&](const auto& file) { return file.second.fd == fd; });
   }
 
+  mutable std::mutex mutex_;  // guards what follows
   Fault fault_;
   int calls_ = 0;
   std::string failed_call_;

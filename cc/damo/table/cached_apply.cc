@@ -123,7 +123,7 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
     set_state({state().step + 1, state().num_rows + call.result.num_inserted});
     lock.unlock();
     shared_.write_back->NoteDirty(call.num_newly_dirty, row_bytes());
-    DAMO_RETURN_IF_ERROR(AwaitDurable(call.lsn));
+    DAMO_RETURN_IF_ERROR(AwaitDurable(storage, call.lsn));
     return call.result;
   }
   return ApplyInParts(storage, keys, gradients, options, executor);
@@ -282,9 +282,14 @@ Status CachedTable::Log(ApplyCall& call) {
   return Status();
 }
 
-Status CachedTable::AwaitDurable(uint64_t lsn) {
+// Requires that no apply mutex is held, nor the flush mutex.
+Status CachedTable::AwaitDurable(Storage& storage, uint64_t lsn) {
   if (shared_.durability != Durability::kSync) return Status();
-  return shared_.log->Sync(lsn + 1).WithContext("the call is applied, but may not survive loss of power");
+  const Status synced = shared_.log->Sync(lsn + 1);
+  if (synced.ok()) return synced;
+  // What the log cannot keep, the rows can.
+  return shared_.write_back->FlushRows(storage).WithContext(
+      "the call is applied and must not be repeated, but may not survive loss of power");
 }
 
 // Allocates nothing: that could fail, and rows and log would disagree.
@@ -321,8 +326,8 @@ void CachedTable::Update(ApplyCall& call, Executor& executor) {
 StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uint64_t> keys,
                                                 const GradientRows& gradients, const ApplyOptions& options,
                                                 Executor& executor) {
-  const std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
-  const std::lock_guard<std::mutex> lock(apply_mutex_);
+  std::unique_lock<std::mutex> flush_lock = shared_.write_back->LockFlush();
+  std::unique_lock<std::mutex> lock(apply_mutex_);
   DAMO_RETURN_IF_ERROR(FinishUnfinished(storage));
   DAMO_RETURN_IF_ERROR(LoadFilter(storage));
   // Without redo records what came before survives by this flush only; the record is no use without it. It
@@ -349,7 +354,9 @@ StatusOr<ApplyResult> CachedTable::ApplyInParts(Storage& storage, Span<const uin
         "the call is in the redo log and must not be repeated, what is left of it is done before the next "
         "one; it came to a halt");
   }
-  DAMO_RETURN_IF_ERROR(AwaitDurable(call->lsn));
+  lock.unlock();
+  flush_lock.unlock();
+  DAMO_RETURN_IF_ERROR(AwaitDurable(storage, call->lsn));
   return call->result;
 }
 
@@ -394,6 +401,17 @@ Status CachedTable::FinishCallOf(Storage& storage, Span<const uint64_t> keys) co
   }();
   if (call == nullptr || !call->WaitsFor(keys)) return Status();
   return shared_.write_back->FinishCall(storage, this);
+}
+
+StatusOr<std::optional<std::string_view>> CachedTable::HalfDoneRecord() const {
+  if (!open_record_) return std::optional<std::string_view>();
+  if (unfinished_ != nullptr) return std::optional<std::string_view>(unfinished_->bytes);
+  return IoError("group ", group(), ": record ", open_record_->lsn, " is being replayed from it");
+}
+
+void CachedTable::SetHalfDoneLsn(uint64_t lsn) {
+  open_record_->lsn = lsn;
+  unfinished_->lsn = lsn;
 }
 
 StatusOr<std::string> CachedTable::MakeRecord(const Storage& storage, Span<const uint64_t> keys,

@@ -92,6 +92,8 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Status CopyRows(Snapshot& snapshot, size_t num_rows, uint8_t flush_number,
                   const std::function<Status(uint64_t key, std::string_view row)>& visit) override;
   int64_t EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) override;
+  StatusOr<std::optional<std::string_view>> HalfDoneRecord() const override;
+  void SetHalfDoneLsn(uint64_t lsn) override;
 
   // The filter that a table with this recipe needs, null if it needs none: nobody applies gradients in a
   // read-only store. Requires apply_mutex_, as do the next two.
@@ -152,7 +154,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Status ApplyParts(Storage& storage, LoggedCall& call, Executor& executor);
   StatusOr<bool> ApplyPart(Storage& storage, LoggedCall& logged, uint64_t num_rows, Executor& executor);
   void SetRecorded(Span<const uint64_t> numbers);
-  Status AwaitDurable(uint64_t lsn);
+  Status AwaitDurable(Storage& storage, uint64_t lsn);
 
   const Shared shared_;
   const std::unique_ptr<RowCache> cache_;  // its content changes in const calls, too

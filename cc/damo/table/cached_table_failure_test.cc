@@ -233,6 +233,32 @@ TEST_P(HalfDoneCallTest, OfOneGroupKeepsNoOtherFromItsWork) {
   ExpectSameAndGoOn();
 }
 
+TEST_P(HalfDoneCallTest, OutlivesTheLogThatItIsIn) {
+  const Keys keys = KeyRange(0, kNumKeys);
+  for (int num_commits = 0; num_commits < 2; ++num_commits) {
+    SCOPED_TRACE(StrCat("halted after ", num_commits, " commits"));
+    MakeEmpty(Options(), FilteredConfig());
+    ApplyToBoth(NewBatch(300, kNumKeys));
+    ASSERT_OK(tables_->Flush());
+    const Batch batch = LargeBatch();
+    const uint64_t lsn = tables_->log().next_lsn();
+    tables_->storage().before_commit = [&, left = num_commits]() mutable {
+      if (tables_->log().next_lsn() == lsn) return Status();  // it is not in the log yet
+      return left-- > 0 ? Status() : IoError("the disk is full");
+    };
+    tables_->log_files().num_failing_syncs = 1;
+    EXPECT_TRUE(FailsWith(TryApply(*table_, batch).status(), StatusCode::kIoError, kStands));
+    EXPECT_EQ(tables_->log_files().num_failing_syncs, 0);
+    EXPECT_EQ(tables_->log().failure().ok(), num_commits > 0);
+    Apply(*oracle_, batch);
+    ExpectRecoveryHasAll(keys);
+    FailNothing();
+    ASSERT_OK(tables_->Flush());
+    ExpectRecoveryHasAll(keys);
+    ExpectSameAndGoOn();
+  }
+}
+
 TEST_P(HalfDoneCallTest, KeepsItsRecipeUntilItIsFinished) {
   MakeEmpty(Options(), Config());
   const Batch batch = LargeBatch();

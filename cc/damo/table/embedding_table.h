@@ -151,7 +151,8 @@ class EmbeddingTable {
   //   not come to yet, finishes it first, and fails if that still cannot be done; reads of other keys are as
   //   ever. It counts in step() and Size() when it is finished. Should the process end before, opening the
   //   store finishes it.
-  // "the call is applied": with durability "sync", it may not survive loss of power.
+  // "the call is applied": with durability "sync", neither log nor storage could be written. It may not
+  //   survive loss of power, nor the end of the process, until a later call or a flush succeeds.
   StatusOr<ApplyResult> ApplyGradients(Span<const uint64_t> keys, Span<const float> gradients,
                                        const ApplyOptions& options, Executor& executor);
 

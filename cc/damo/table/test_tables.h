@@ -113,7 +113,7 @@ class TroubledStorage final : public Storage {
   Storage* const target_;
 };
 
-// A file system on which a test can make writing fail.
+// A file system on which a test can make writing and syncing fail.
 class TroubledLogFileSystem final : public ForwardingLogFileSystem {
  public:
   ssize_t WriteV(int fd, const iovec* parts, int num_parts) override {
@@ -121,7 +121,14 @@ class TroubledLogFileSystem final : public ForwardingLogFileSystem {
     errno = ENOSPC;
     return -1;
   }
+  int SyncData(int fd) override {
+    if (num_failing_syncs == 0) return ForwardingLogFileSystem::SyncData(fd);
+    --num_failing_syncs;
+    errno = EIO;
+    return -1;
+  }
   std::atomic<bool> full{false};
+  std::atomic<int> num_failing_syncs{0};  // the next ones
 };
 
 enum class TableKind { kDirect, kCached };

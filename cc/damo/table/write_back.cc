@@ -55,11 +55,12 @@ void WriteBack::Stop() {
 // A third of the cache may be dirty before the background begins: rows that are updated again and again are
 // then written once, and the rest leaves room while it works.
 bool WriteBack::Due() const {
-  return dirty_bytes_ > options_.cache_bytes / 3 || log_->bytes() > options_.redo_bytes;
+  return dirty_bytes_ > options_.cache_bytes / 3 || log_->bytes() > options_.redo_bytes || LogHasFailed();
 }
 
 bool WriteBack::Overdue() const {
-  return dirty_bytes_ > options_.cache_bytes / 4 * 3 || log_->bytes() > 2 * options_.redo_bytes;
+  return dirty_bytes_ > options_.cache_bytes / 4 * 3 || log_->bytes() > 2 * options_.redo_bytes ||
+         LogHasFailed();
 }
 
 void WriteBack::NoteDirty(int64_t num_rows, size_t row_bytes) {
@@ -162,10 +163,20 @@ int64_t WriteBack::CountDirtyBytes() const {
 
 Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
   DAMO_RETURN_IF_ERROR(session_.CheckStillWriting());
+  if (!LogHasFailed()) {
+    Status status = TryFlush(storage, is_held, LogUse::kSync);
+    if (status.ok() || !LogHasFailed()) return status;
+  }
+  const Status failure = log_->failure();
+  return TryFlush(storage, is_held, LogUse::kRenew)
+      .WithContext(StrCat("do without the redo log, which has failed (", failure.message(), ")"));
+}
+
+Status WriteBack::TryFlush(Storage& storage, const IsHeld& is_held, LogUse log_use) {
   flush_number_ = flush_number_ == UINT8_MAX ? 1 : flush_number_ + 1;
   std::vector<Part> parts;
   parts.reserve(sources_.size());  // a part that has begun must not get lost for want of memory
-  Status status = CatchExceptions([&] { return BeginAndWrite(storage, is_held, parts); });
+  Status status = CatchExceptions([&] { return BeginAndWrite(storage, is_held, log_use, parts); });
   for (const Part& part : parts) {
     const int64_t num_dirty_again = part.source->EndFlush(part.snapshot, flush_number_, status.ok());
     // Counted when they became dirty. In a flush that failed those that did so twice have been counted twice.
@@ -184,7 +195,9 @@ Status WriteBack::FlushLocked(Storage& storage, const IsHeld& is_held) {
   return status;
 }
 
-Status WriteBack::BeginAndWrite(Storage& storage, const IsHeld& is_held, std::vector<Part>& parts) {
+Status WriteBack::BeginAndWrite(Storage& storage, const IsHeld& is_held, LogUse log_use,
+                                std::vector<Part>& parts) {
+  const bool at_one_moment = options_.at_one_moment || log_use == LogUse::kRenew;
   DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<SortedBatch> batch, storage.NewSortedBatch());
   std::vector<std::unique_lock<std::mutex>> apply_locks;
   for (WriteBackSource* const pointer : sources_) {
@@ -194,11 +207,11 @@ Status WriteBack::BeginAndWrite(Storage& storage, const IsHeld& is_held, std::ve
     // Unlike rows, counts do not tell what they hold already: they must be of the snapshot's very step.
     GroupFilter* const filter = parts.back().snapshot.filter.get();
     if (filter != nullptr) DAMO_RETURN_IF_ERROR(filter->PutChangedPages(*batch));
-    if (!options_.at_one_moment) apply_locks.clear();
+    if (!at_one_moment) apply_locks.clear();
   }
   if (log_ != nullptr) DAMO_RETURN_IF_ERROR(PutStates(parts, *batch));
   for (Part& part : parts) DAMO_RETURN_IF_ERROR(WriteRows(part, *batch));
-  return Commit(*batch, parts);
+  return log_use == LogUse::kRenew ? CommitAndRenewLog(*batch) : Commit(*batch, parts);
 }
 
 Status WriteBack::WriteRows(Part& part, SortedBatch& batch) {
@@ -237,6 +250,27 @@ Status WriteBack::Commit(SortedBatch& batch, const std::vector<Part>& parts) {
   DAMO_RETURN_IF_ERROR(PutRedoLsn(redo_lsn, batch));
   DAMO_RETURN_IF_ERROR(batch.Commit());
   return log_->Trim(redo_lsn);
+}
+
+// At one moment: rows and records of calls that are half done are then all there is, and what the log held
+// before is not needed.
+Status WriteBack::CommitAndRenewLog(SortedBatch& batch) {
+  std::vector<std::string_view> records;
+  std::vector<WriteBackSource*> their_sources;
+  for (WriteBackSource* const source : sources_) {
+    DAMO_ASSIGN_OR_RETURN(const std::optional<std::string_view> record, source->HalfDoneRecord());
+    if (!record) continue;
+    records.push_back(*record);
+    their_sources.push_back(source);
+  }
+  uint64_t lsn = 0;
+  DAMO_RETURN_IF_ERROR(log_->Renew(records, [&](uint64_t first_lsn) -> Status {
+    lsn = first_lsn;
+    DAMO_RETURN_IF_ERROR(PutRedoLsn(first_lsn, batch));
+    return batch.Commit();
+  }));
+  for (WriteBackSource* const source : their_sources) source->SetHalfDoneLsn(lsn++);
+  return Status();
 }
 
 }  // namespace damo

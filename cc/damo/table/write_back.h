@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -59,6 +60,13 @@ class WriteBackSource {
   // The rows copied are in the storage, or are not: then they are dirty again. Returns how many of them apply
   // calls had made dirty since they were copied.
   virtual int64_t EndFlush(const Snapshot& snapshot, uint8_t flush_number, bool in_storage) = 0;
+
+  // For a log that has failed; these two require apply_mutex(). The record of a call that is in the log and
+  // has not come to its end, nullopt if there is none; the bytes stay until it has. Fails while the log is
+  // being replayed: then it holds more than memory does.
+  virtual StatusOr<std::optional<std::string_view>> HalfDoneRecord() const = 0;
+  // That record is in the log as `lsn` now.
+  virtual void SetHalfDoneLsn(uint64_t lsn) = 0;
 };
 
 // Thread-safe. Lock order: flush mutex, apply mutexes by group, locks of the caches.
@@ -90,6 +98,9 @@ class WriteBack {
   // Returns when all that was applied before is in the storage and survives power loss, calls that failed
   // half-way included: those are finished first. If one cannot be, everything else is flushed all the same.
   // The caller has leave to use `storage` and holds no apply mutex.
+  //
+  // A log that has failed is no obstacle, for this and every other flush: what it was to hold is in memory.
+  // All of it is brought into the storage, at one moment, and the log begins anew (RedoLog::Renew()).
   Status Flush(Storage& storage);
 
   // As Flush(), but finishes no call: makes rows clean, so that there is room for others.
@@ -115,7 +126,7 @@ class WriteBack {
   }
 
   // Back-pressure: called before an apply call takes its mutex. Flushes if dirty rows or log have outgrown
-  // what the background keeps up with, and fails if that fails.
+  // what the background keeps up with, or the log has failed, and fails if that fails.
   Status MakeRoom(Storage& storage);
   // Called after an apply call: notes rows that have become dirty, and wakes the background if it is time.
   void NoteDirty(int64_t num_rows, size_t row_bytes);
@@ -129,20 +140,24 @@ class WriteBack {
   };
   // Whether the caller holds the apply mutex of a table.
   using IsHeld = std::function<bool(const WriteBackSource& source)>;
+  enum class LogUse { kSync, kRenew };
 
   // These require flush_mutex_.
   void AddSourceLocked(WriteBackSource* source);
   std::vector<std::unique_lock<std::mutex>> LockApplies();
   int64_t CountDirtyBytes() const;
+  bool LogHasFailed() const { return log_ != nullptr && !log_->failure().ok(); }
   bool Due() const;
   bool Overdue() const;
   void Serve();
   Status FinishCalls(Storage& storage);
   Status FlushLocked(Storage& storage, const IsHeld& is_held);
-  Status BeginAndWrite(Storage& storage, const IsHeld& is_held, std::vector<Part>& parts);
+  Status TryFlush(Storage& storage, const IsHeld& is_held, LogUse log_use);
+  Status BeginAndWrite(Storage& storage, const IsHeld& is_held, LogUse log_use, std::vector<Part>& parts);
   Status WriteRows(Part& part, SortedBatch& batch);
   Status PutStates(const std::vector<Part>& parts, SortedBatch& batch) const;
   Status Commit(SortedBatch& batch, const std::vector<Part>& parts);
+  Status CommitAndRenewLog(SortedBatch& batch);
 
   const Options options_;
   const StoreSession& session_;
