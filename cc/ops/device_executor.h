@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <utility>
 
 #include "damo/base/executor.h"
+#include "damo/base/share_out.h"
 #include "tensorflow/core/framework/device_base.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
@@ -23,9 +26,10 @@ class DeviceExecutor final : public Executor {
     if (total <= 0) return;
     const int64_t num_threads = threads_.num_threads;
     const int64_t block_size = std::max(min_block, (total + num_threads - 1) / num_threads);
-    if (block_size >= total) return block(0, total);
-    threads_.workers->ParallelFor(total, tensorflow::thread::ThreadPool::SchedulingParams::Fixed(block_size),
-                                  block);
+    // Not by the pool's own ParallelFor(): without memory for its closures that leaves, with an exception,
+    // others working on what is gone.
+    ShareOut(total, block_size, num_threads - 1, block,
+             [this](std::function<void()> task) { threads_.workers->Schedule(std::move(task)); });
   }
 
  private:

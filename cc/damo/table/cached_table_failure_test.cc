@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
 #include <optional>
 #include <random>
 #include <string>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "damo/base/catch_exceptions.h"
+#include "damo/base/share_out.h"
 #include "damo/base/test_allocations.h"
 #include "damo/table/test_cached_table.h"
 
@@ -423,6 +425,48 @@ TEST_F(NoMemoryTest, CallLargerThanTheCacheIsFinishedLaterIfItWasLogged) {
     ExpectSameAndGoOn();
   }
   EXPECT_GT(num_half_done, 10);
+}
+
+// Shares work out as TensorFlow's adapter does, to a pool that has no memory for the n-th task.
+class PoolWithoutMemory final : public Executor {
+ public:
+  explicit PoolWithoutMemory(int n) : left_(n) {}
+  ~PoolWithoutMemory() override {
+    for (std::thread& thread : threads_) thread.join();
+  }
+  void ParallelFor(int64_t total, int64_t min_block, const Block& block) override {
+    ShareOut(total, std::max<int64_t>(min_block, total / 3 + 1), 2, block,
+             [this](std::function<void()> task) {
+               if (left_-- == 0) throw std::bad_alloc();
+               threads_.emplace_back(std::move(task));
+             });
+  }
+  bool failed() const { return left_ < 0; }
+
+ private:
+  int left_;
+  std::vector<std::thread> threads_;
+};
+
+TEST_F(CachedTableFailureTest, WorkThatCannotBeSharedOutIsDoneAllTheSame) {
+  bool failed = true;
+  int num_failed = 0;
+  for (int n = 0; failed && !HasFailure(); ++n) {
+    SCOPED_TRACE(StrCat("task ", n));
+    TestTables::Options options = Foreground();
+    options.cache_bytes = int64_t{64} << 20;  // of many shards
+    MakeEmpty(options, FilteredConfig());
+    ApplyToBoth(NewBatch(200, 300));
+    const Batch batch = NewBatch(8000, 600);
+    PoolWithoutMemory pool(n);
+    EXPECT_TRUE(IsOk(table_->ApplyGradients(batch.keys, batch.gradients, {}, pool).status()));
+    Apply(*oracle_, batch);
+    EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 600)));
+    ExpectRecoveryHasAll(KeyRange(0, 600));
+    failed = pool.failed();
+    num_failed += failed ? 1 : 0;
+  }
+  EXPECT_GE(num_failed, 8) << "the update, which comes last, was not shared out";
 }
 
 TEST_F(NoMemoryTest, FlushThatFailsLosesNoRow) {
