@@ -22,6 +22,8 @@ class PosixLogFileSystem final : public LogFileSystem {
     return open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
   }
   int Open(const std::string& path) override { return open(path.c_str(), O_WRONLY | O_CLOEXEC); }
+  int OpenToRead(const std::string& path) override { return open(path.c_str(), O_RDONLY | O_CLOEXEC); }
+  ssize_t Read(int fd, void* bytes, size_t size) override { return read(fd, bytes, size); }
   ssize_t WriteV(int fd, const iovec* parts, int num_parts) override { return writev(fd, parts, num_parts); }
   int Truncate(int fd, off_t size) override { return ftruncate(fd, size); }
   int SyncData(int fd) override { return fdatasync(fd); }

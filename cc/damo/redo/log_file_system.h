@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LogFileSystem: the system calls by which a redo log changes files, so that tests can make any one of them
-// fail.
+// LogFileSystem: the system calls by which a redo log changes and reads files, so that tests can make any one
+// of them fail.
 #ifndef DAMO_REDO_LOG_FILE_SYSTEM_H_
 #define DAMO_REDO_LOG_FILE_SYSTEM_H_
 
@@ -23,6 +23,9 @@ class LogFileSystem {
   virtual int Create(const std::string& path) = 0;
   // A file that stands, to be cut or synced.
   virtual int Open(const std::string& path) = 0;
+  // One that stands, to be read from its beginning.
+  virtual int OpenToRead(const std::string& path) = 0;
+  virtual ssize_t Read(int fd, void* bytes, size_t size) = 0;
   // Writes at the end of the file. May write less than asked.
   virtual ssize_t WriteV(int fd, const iovec* parts, int num_parts) = 0;
   virtual int Truncate(int fd, off_t size) = 0;

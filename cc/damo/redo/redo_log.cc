@@ -349,9 +349,9 @@ StatusOr<std::unique_ptr<RedoLog>> OpenRedoLog(const RedoLog::Options& options) 
   }
   const std::string boot_id = file_system->BootId();
   const auto read_only = [](uint64_t, std::string_view) { return Status(); };
-  DAMO_ASSIGN_OR_RETURN(
-      const RedoExtent extent,
-      ScanRedoLog(directory, options.first_lsn, MayHaveLostPower(directory, boot_id), read_only));
+  DAMO_ASSIGN_OR_RETURN(const RedoExtent extent,
+                        ScanRedoLog(file_system, directory, options.first_lsn,
+                                    MayHaveLostPower(directory, boot_id), read_only));
   auto log = std::make_unique<SegmentedRedoLog>(options, extent.end_lsn, file_system);
   DAMO_RETURN_IF_ERROR(log->Adopt(extent.segments));
   DAMO_RETURN_IF_ERROR(MarkBoot(file_system, directory, boot_id));

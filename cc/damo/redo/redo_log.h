@@ -89,7 +89,7 @@ using RedoVisitor = std::function<Status(uint64_t lsn, std::string_view record)>
 // OpenRedoLog(), these too are the end, unless it is certain that the record had been synced.
 // InvalidArgument: a format version of another release.
 //
-// `file_system` says on which boot this is; null is LogFileSystem::Posix().
+// `file_system` reads, and says on which boot this is; null is LogFileSystem::Posix().
 StatusOr<uint64_t> ReadRedoLog(const std::string& directory, uint64_t first_lsn, const RedoVisitor& visit,
                                LogFileSystem* file_system = nullptr);
 

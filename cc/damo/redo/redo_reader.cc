@@ -18,8 +18,13 @@ namespace {
 // For one reading.
 class LogReader {
  public:
-  LogReader(const std::string& directory, uint64_t first_wanted, bool power_lost, const RedoVisitor& visit)
-      : directory_(directory), first_wanted_(first_wanted), power_lost_(power_lost), visit_(visit) {}
+  LogReader(LogFileSystem* file_system, const std::string& directory, uint64_t first_wanted, bool power_lost,
+            const RedoVisitor& visit)
+      : file_system_(file_system),
+        directory_(directory),
+        first_wanted_(first_wanted),
+        power_lost_(power_lost),
+        visit_(visit) {}
 
   StatusOr<RedoExtent> Read();
 
@@ -46,6 +51,11 @@ class LogReader {
   Status CheckBehind(const BadPlace& bad, const SegmentReader& reader, uint64_t offset) const;
   bool MayBeLost(uint64_t due) const { return power_lost_ && due >= first_wanted_; }
 
+  StatusOr<SegmentReader> OpenSegment(size_t i) const {
+    return SegmentReader::Open(file_system_, directory_, segments_[i]);
+  }
+
+  LogFileSystem* const file_system_;
   const std::string& directory_;
   const uint64_t first_wanted_;
   const bool power_lost_;
@@ -88,7 +98,7 @@ StatusOr<size_t> LogReader::SkipUnwanted() {
 }
 
 StatusOr<std::optional<LogReader::BadPlace>> LogReader::ReadSegment(size_t i, uint64_t* due) {
-  DAMO_ASSIGN_OR_RETURN(const SegmentReader reader, SegmentReader::Open(directory_, segments_[i]));
+  DAMO_ASSIGN_OR_RETURN(const SegmentReader reader, OpenSegment(i));
   DAMO_ASSIGN_OR_RETURN(const SegmentEnd end, reader.Read(first_wanted_, visit_));
   extent_.segments.push_back({segments_[i], end.lsn, end.offset});
   *due = end.lsn;
@@ -115,7 +125,7 @@ Status LogReader::CheckEnd(const BadPlace& bad) const {
     return SegmentDamage(bad.path, bad.offset, StrCat(bad.what, gap ? "" : ", and another segment follows"));
   }
   for (size_t i = bad.next; i < segments_.size(); ++i) {
-    DAMO_ASSIGN_OR_RETURN(const SegmentReader reader, SegmentReader::Open(directory_, segments_[i]));
+    DAMO_ASSIGN_OR_RETURN(const SegmentReader reader, OpenSegment(i));
     DAMO_RETURN_IF_ERROR(CheckBehind(bad, reader, kFrameAlignment));
   }
   return Status();
@@ -140,16 +150,17 @@ Status LogReader::CheckBehind(const BadPlace& bad, const SegmentReader& reader, 
 
 }  // namespace
 
-StatusOr<RedoExtent> ScanRedoLog(const std::string& directory, uint64_t first_lsn, bool power_lost,
-                                 const RedoVisitor& visit) {
-  return LogReader(directory, first_lsn, power_lost, visit).Read();
+StatusOr<RedoExtent> ScanRedoLog(LogFileSystem* file_system, const std::string& directory, uint64_t first_lsn,
+                                 bool power_lost, const RedoVisitor& visit) {
+  return LogReader(file_system, directory, first_lsn, power_lost, visit).Read();
 }
 
 StatusOr<uint64_t> ReadRedoLog(const std::string& directory, uint64_t first_lsn, const RedoVisitor& visit,
                                LogFileSystem* file_system) {
   if (file_system == nullptr) file_system = LogFileSystem::Posix();
   const bool power_lost = MayHaveLostPower(directory, file_system->BootId());
-  DAMO_ASSIGN_OR_RETURN(const RedoExtent extent, ScanRedoLog(directory, first_lsn, power_lost, visit));
+  DAMO_ASSIGN_OR_RETURN(const RedoExtent extent,
+                        ScanRedoLog(file_system, directory, first_lsn, power_lost, visit));
   return extent.end_lsn;
 }
 

@@ -27,8 +27,8 @@ struct RedoExtent {
 
 // ReadRedoLog(), and where it found what. `power_lost` says whether the machine may have restarted since the
 // segments were written.
-StatusOr<RedoExtent> ScanRedoLog(const std::string& directory, uint64_t first_lsn, bool power_lost,
-                                 const RedoVisitor& visit);
+StatusOr<RedoExtent> ScanRedoLog(LogFileSystem* file_system, const std::string& directory, uint64_t first_lsn,
+                                 bool power_lost, const RedoVisitor& visit);
 
 }  // namespace damo
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "damo/redo/segment_reader.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -18,23 +16,25 @@ Status SegmentDamage(const std::string& path, uint64_t offset, std::string_view 
   return DataLoss("redo segment '", path, "', offset ", offset, ": ", what);
 }
 
-StatusOr<SegmentReader> SegmentReader::Open(const std::string& directory, uint64_t first_lsn) {
+StatusOr<SegmentReader> SegmentReader::Open(LogFileSystem* file_system, const std::string& directory,
+                                            uint64_t first_lsn) {
   SegmentReader reader(SegmentPath(directory, first_lsn), first_lsn);
-  const int fd = open(reader.path_.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = file_system->OpenToRead(reader.path_);
   if (fd < 0) return LogFileError("open redo segment", reader.path_);
-  Status status = reader.ReadAll(fd) ? Status() : LogFileError("read redo segment", reader.path_);
-  close(fd);
+  Status status =
+      reader.ReadAll(file_system, fd) ? Status() : LogFileError("read redo segment", reader.path_);
+  file_system->Close(fd);
   if (!status.ok()) return status;
   return reader;
 }
 
-bool SegmentReader::ReadAll(int fd) {
+bool SegmentReader::ReadAll(LogFileSystem* file_system, int fd) {
   struct stat info;
   if (fstat(fd, &info) != 0) return false;
   const auto capacity = static_cast<size_t>(info.st_size);
   data_.reset(new char[capacity]);  // not filled with zeros first, as a string would be
   while (size_ < capacity) {
-    const ssize_t got = read(fd, data_.get() + size_, capacity - size_);
+    const ssize_t got = file_system->Read(fd, data_.get() + size_, capacity - size_);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return false;
     if (got == 0) break;

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "damo/base/status.h"
+#include "damo/redo/log_file_system.h"
 #include "damo/redo/redo_format.h"
 #include "damo/redo/redo_log.h"
 
@@ -36,7 +37,8 @@ struct FrameSearch {
 class SegmentReader {
  public:
   // The file must be there.
-  static StatusOr<SegmentReader> Open(const std::string& directory, uint64_t first_lsn);
+  static StatusOr<SegmentReader> Open(LogFileSystem* file_system, const std::string& directory,
+                                      uint64_t first_lsn);
 
   // Visits its records from `first_wanted` on, up to the first that is bad. DataLoss if the header or a good
   // frame has another LSN than is due, InvalidArgument for another release's format.
@@ -50,7 +52,7 @@ class SegmentReader {
 
  private:
   SegmentReader(std::string path, uint64_t first_lsn) : path_(std::move(path)), first_lsn_(first_lsn) {}
-  bool ReadAll(int fd);
+  bool ReadAll(LogFileSystem* file_system, int fd);
   std::string_view bytes() const { return {data_.get(), size_}; }
   Status CheckHeader(const SegmentHeader& header) const;
   // Record and padding of the frame at `offset`, nullopt if the file ends before they do.

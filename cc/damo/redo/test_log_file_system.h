@@ -28,6 +28,8 @@ class ForwardingLogFileSystem : public LogFileSystem {
   int MakeDirectory(const std::string& path) override { return posix_->MakeDirectory(path); }
   int Create(const std::string& path) override { return posix_->Create(path); }
   int Open(const std::string& path) override { return posix_->Open(path); }
+  int OpenToRead(const std::string& path) override { return posix_->OpenToRead(path); }
+  ssize_t Read(int fd, void* bytes, size_t size) override { return posix_->Read(fd, bytes, size); }
   ssize_t WriteV(int fd, const iovec* parts, int n) override { return posix_->WriteV(fd, parts, n); }
   int Truncate(int fd, off_t size) override { return posix_->Truncate(fd, size); }
   int SyncData(int fd) override { return posix_->SyncData(fd); }
@@ -131,6 +133,16 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
     const int fd = ForwardingLogFileSystem::Open(path);
     if (fd >= 0) files_.at(path).fd = fd;
     return fd;
+  }
+
+  int OpenToRead(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
+    return Fails("OpenToRead") ? -1 : ForwardingLogFileSystem::OpenToRead(path);
+  }
+
+  ssize_t Read(int fd, void* bytes, size_t size) override {
+    const std::lock_guard lock(mutex_);
+    return Fails("Read") ? -1 : ForwardingLogFileSystem::Read(fd, bytes, size);
   }
 
   ssize_t WriteV(int fd, const iovec* parts, int num_parts) override {

@@ -117,7 +117,7 @@ Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSyst
     groups_[group].table->set_rows_released(manifest.released.count(group) != 0);
   }
   for (const auto& [group, table] : cached) write_back->AddSource(table->source());
-  DAMO_RETURN_IF_ERROR(Recover(manifest, cached, storage));
+  DAMO_RETURN_IF_ERROR(Recover(manifest, cached, storage, log_files));
   if (read_only) return Status();
   if (*options_.row_cache) {
     write_back_->Start();
@@ -127,10 +127,11 @@ Status Store::OpenTables(const Manifest& manifest, Storage& storage, LogFileSyst
   return Status();
 }
 
-Status Store::Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage) {
+Status Store::Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage,
+                      LogFileSystem* log_files) {
   const std::string redo_directory = RedoDirectory(directory());
   DAMO_ASSIGN_OR_RETURN(const uint64_t end_lsn,
-                        ReplayRedoLog(redo_directory, manifest.redo_lsn, tables, storage));
+                        ReplayRedoLog(redo_directory, manifest.redo_lsn, tables, storage, log_files));
   if (*options_.read_only) {
     if (end_lsn == manifest.redo_lsn) return CheckUpToDate(storage);
     for (auto& [number, group] : groups_) {

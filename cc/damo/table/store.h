@@ -68,7 +68,7 @@ struct GroupEdit {
 class Store {
  public:
   // Opens on `storage`, which lies in `directory` (a canonical path) and was opened as `options` say. `clock`
-  // is borrowed and outlives the store, as do `log_files`, where the redo log is written; null: the
+  // is borrowed and outlives the store, as do `log_files`, where the redo log lies; null: the
   // machine's. Fails if the manifest cannot be read or disagrees with `options`, and if the redo log of an
   // earlier process cannot be brought into the rows.
   static StatusOr<std::unique_ptr<Store>> Open(std::string directory, const StoreOptions& options,
@@ -186,7 +186,8 @@ class Store {
   Store(const StoreOptions& options, std::shared_ptr<StoreSession> session);
   // Sets up what cached tables share, makes the tables of the manifest and brings the redo log into them.
   Status OpenTables(const Manifest& manifest, Storage& storage, LogFileSystem* log_files);
-  Status Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage);
+  Status Recover(const Manifest& manifest, const CachedTables& tables, Storage& storage,
+                 LogFileSystem* log_files);
   // Puts direct tables in the place of the cached ones, which hold nothing that is not in the storage.
   void GoDirect();
   // A table of either kind. One that is cached goes into `cached`, too, for the caller to make known to
