@@ -259,6 +259,41 @@ TEST_F(OtherBootTest, BadRecordThatWasNotSyncedIsTheEnd) {
   ExpectEndsAfter(2);
 }
 
+TEST_F(OtherBootTest, RecordsThatAreGivenUpAreToldOfOnce) {
+  MakeLog(0);
+  Damage(2, kSegmentHeaderBytes + 3);
+  file_system_.set_boot_id("second");
+  const auto warnings_of_opening = [this] {
+    testing::internal::CaptureStderr();
+    EXPECT_TRUE(IsOk(Open(directory_.path(), 0, &file_system_).status()));
+    return testing::internal::GetCapturedStderr();
+  };
+  uint64_t num_bytes = 0;
+  for (const uint64_t first_lsn : {2, 4, 6}) {
+    num_bytes += ReadFile(SegmentPath(directory_.path(), first_lsn)).size() - kSegmentHeaderBytes;
+  }
+  num_bytes -= kFrameHeaderBytes + records_[2].size() + FramePadding(records_[2].size());
+  EXPECT_EQ(
+      warnings_of_opening(),
+      StrCat("damo_tf: warning: redo log '", directory_.path(),
+             "': the machine has restarted since it was written, and record 2 did not reach the disk "
+             "(redo segment '",
+             SegmentPath(directory_.path(), 2), "', offset 24: the frame header is bad): this and what ",
+             "follows it, ", num_bytes, " bytes in 3 segments, are lost. Apply calls that are lost so had ",
+             "been acknowledged, but not synced: only durability \"sync\" survives loss of power ",
+             "(docs/redo_format.md)\n"));
+  EXPECT_EQ(warnings_of_opening(), "");
+}
+
+TEST_F(OtherBootTest, TailThatWasBeingWrittenIsNotToldOf) {
+  MakeLog(0);
+  Damage(6, kSegmentHeaderBytes + 3);
+  file_system_.set_boot_id("second");
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(IsOk(Open(directory_.path(), 0, &file_system_).status()));
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST_F(OtherBootTest, BadSegmentHeaderOfRecordsThatWereNotSyncedIsTheEnd) {
   MakeLog(4);
   Damage(4, 0);

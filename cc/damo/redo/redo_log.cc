@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "damo/base/catch_exceptions.h"
+#include "damo/base/warning.h"
 #include "damo/redo/boot_mark.h"
 #include "damo/redo/log_file_system.h"
 #include "damo/redo/redo_format.h"
@@ -329,6 +330,17 @@ Status SegmentedRedoLog::failure() const {
   return failure_;
 }
 
+// What is given up could not be replayed: what came before it is missing.
+void WarnOfGivenUp(const std::string& directory, const RedoExtent& extent) {
+  const RedoGivenUp& given_up = extent.given_up;
+  Warn(StrCat("redo log '", directory, "': the machine has restarted since it was written, and record ",
+              extent.end_lsn, " did not reach the disk (", given_up.place, "): this and what follows it, ",
+              given_up.num_bytes, " bytes in ", given_up.num_segments,
+              given_up.num_segments == 1 ? " segment" : " segments",
+              ", are lost. Apply calls that are lost so had been acknowledged, but not synced: only "
+              "durability \"sync\" survives loss of power (docs/redo_format.md)"));
+}
+
 // The directory that holds the name of `directory`.
 std::string ParentOf(const std::string& directory) {
   const std::filesystem::path path(directory);
@@ -352,6 +364,7 @@ StatusOr<std::unique_ptr<RedoLog>> OpenRedoLog(const RedoLog::Options& options) 
   DAMO_ASSIGN_OR_RETURN(const RedoExtent extent,
                         ScanRedoLog(file_system, directory, options.first_lsn,
                                     MayHaveLostPower(directory, boot_id), read_only));
+  if (extent.given_up.num_segments > 0) WarnOfGivenUp(directory, extent);
   auto log = std::make_unique<SegmentedRedoLog>(options, extent.end_lsn, file_system);
   DAMO_RETURN_IF_ERROR(log->Adopt(extent.segments));
   DAMO_RETURN_IF_ERROR(MarkBoot(file_system, directory, boot_id));

@@ -70,8 +70,9 @@ class RedoLog {
 
 // Goes on with the log that an earlier process left in the directory, after its last record; without one the
 // first record will be `first_lsn`. Reads it first, and fails as ReadRedoLog() does before anything is
-// changed; then removes what is not part of it, so that it never comes back. The segments that stand are not
-// appended to. Their records count as not synced.
+// changed; then removes what is not part of it, so that it never comes back, and warns if records are among
+// that, which the machine had no time to sync. The segments that stand are not appended to. Their records
+// count as not synced.
 //
 // The visitor of a ReadRedoLog() that follows may call Trim() up to the record it is called with.
 StatusOr<std::unique_ptr<RedoLog>> OpenRedoLog(const RedoLog::Options& options);

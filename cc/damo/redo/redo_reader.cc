@@ -47,8 +47,8 @@ class LogReader {
   BadPlace Gap(size_t i, uint64_t due) const;
   // OK if nothing behind shows that the log went on with records that are wanted. After loss of power it may
   // have: then OK unless it shows that the record that is due had been synced.
-  Status CheckEnd(const BadPlace& bad) const;
-  Status CheckBehind(const BadPlace& bad, const SegmentReader& reader, uint64_t offset) const;
+  Status CheckEnd(const BadPlace& bad);
+  Status CheckBehind(const BadPlace& bad, const SegmentReader& reader, uint64_t offset);
   bool MayBeLost(uint64_t due) const { return power_lost_ && due >= first_wanted_; }
 
   StatusOr<SegmentReader> OpenSegment(size_t i) const {
@@ -119,7 +119,7 @@ LogReader::BadPlace LogReader::Gap(size_t i, uint64_t due) const {
 }
 
 // One segment in memory at a time.
-Status LogReader::CheckEnd(const BadPlace& bad) const {
+Status LogReader::CheckEnd(const BadPlace& bad) {
   if (bad.next < segments_.size() && !MayBeLost(bad.due)) {
     const bool gap = bad.path == PathOf(bad.next);
     return SegmentDamage(bad.path, bad.offset, StrCat(bad.what, gap ? "" : ", and another segment follows"));
@@ -131,21 +131,26 @@ Status LogReader::CheckEnd(const BadPlace& bad) const {
   return Status();
 }
 
-Status LogReader::CheckBehind(const BadPlace& bad, const SegmentReader& reader, uint64_t offset) const {
-  const bool may_be_lost = MayBeLost(bad.due);
+Status LogReader::CheckBehind(const BadPlace& bad, const SegmentReader& reader, uint64_t offset) {
   FrameSearch search;
   search.due = bad.due;
   search.min_lsn = first_wanted_;  // what is in the rows is no loss
-  if (may_be_lost) search.min_synced_lsn = bad.due + 1;
   const auto found = reader.FindFrame(offset, search);
   if (!found) return Status();
-  if (!may_be_lost) {
+  if (!MayBeLost(bad.due)) {
     return SegmentDamage(bad.path, bad.offset,
                          StrCat(bad.what, ", and a good frame follows at offset ", *found));
   }
-  return SegmentDamage(bad.path, bad.offset,
-                       StrCat(bad.what, ", but record ", bad.due, " had been synced when offset ", *found,
-                              " of '", reader.path(), "' was written"));
+  search.min_synced_lsn = bad.due + 1;
+  if (const auto proof = reader.FindFrame(*found, search)) {
+    return SegmentDamage(bad.path, bad.offset,
+                         StrCat(bad.what, ", but record ", bad.due, " had been synced when offset ", *proof,
+                                " of '", reader.path(), "' was written"));
+  }
+  extent_.given_up.place = StrCat("redo segment '", bad.path, "', offset ", bad.offset, ": ", bad.what);
+  ++extent_.given_up.num_segments;
+  extent_.given_up.num_bytes += reader.size() - *found;
+  return Status();
 }
 
 }  // namespace

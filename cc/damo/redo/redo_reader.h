@@ -20,9 +20,18 @@ struct SegmentExtent {
   uint64_t bytes = 0;    // header and records
 };
 
+// What of a log is lost because the machine lost power before it was synced: records that can be read, behind
+// one that cannot.
+struct RedoGivenUp {
+  std::string place;       // of the one that cannot be read, and what is wrong there
+  int num_segments = 0;    // that have records behind it
+  uint64_t num_bytes = 0;  // in them, from the first of these records on
+};
+
 struct RedoExtent {
   uint64_t end_lsn = 0;                 // of the log's next record
   std::vector<SegmentExtent> segments;  // all that stand, ascending; those without records come last
+  RedoGivenUp given_up;
 };
 
 // ReadRedoLog(), and where it found what. `power_lost` says whether the machine may have restarted since the

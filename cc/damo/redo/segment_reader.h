@@ -49,6 +49,7 @@ class SegmentReader {
   std::optional<size_t> FindFrame(size_t offset, const FrameSearch& search) const;
 
   const std::string& path() const { return path_; }
+  size_t size() const { return size_; }
 
  private:
   SegmentReader(std::string path, uint64_t first_lsn) : path_(std::move(path)), first_lsn_(first_lsn) {}
