@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // CachedTable as a whole: making, flushing, reading of single rows. Lookups are in cached_lookup.cc, apply
-// calls and replay in cached_apply.cc.
+// calls in cached_apply.cc, those that do not fit into the cache, and replay, in cached_apply_in_parts.cc.
 #include "damo/table/cached_table.h"
 
 #include <algorithm>

@@ -121,7 +121,6 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
 
   // ---- apply ----
   struct ApplyCall;
-  struct LoggedCall;
   struct RowToLoad;
   class Gathered;
   StatusOr<std::unique_lock<std::mutex>> LockToApply(Storage& storage);
@@ -136,6 +135,10 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Status LoadRow(const RowToLoad& missing, std::optional<std::string_view> stored, const ApplyCall& call);
   Status Log(ApplyCall& call);
   void Update(ApplyCall& call, Executor& executor);
+  Status AwaitDurable(Storage& storage, uint64_t lsn);
+
+  // ---- apply in parts ----
+  struct LoggedCall;
   StatusOr<ApplyResult> ApplyInParts(Storage& storage, Span<const uint64_t> keys,
                                      const GradientRows& gradients, const ApplyOptions& options,
                                      Executor& executor);
@@ -154,7 +157,6 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   Status ApplyParts(Storage& storage, LoggedCall& call, Executor& executor);
   StatusOr<bool> ApplyPart(Storage& storage, LoggedCall& logged, uint64_t num_rows, Executor& executor);
   void SetRecorded(Span<const uint64_t> numbers);
-  Status AwaitDurable(Storage& storage, uint64_t lsn);
 
   const Shared shared_;
   const std::unique_ptr<RowCache> cache_;  // its content changes in const calls, too
