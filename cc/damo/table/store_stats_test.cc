@@ -34,7 +34,7 @@ class StoreStatsTest : public testing::TestWithParam<bool> {
     StoreOptions options;
     options.row_cache = GetParam();
     StatusOr<std::unique_ptr<Store>> store =
-        Store::Open(directory_ / "store", options, std::move(storage), &clock_);
+        Store::Open(directory_.path(), options, std::move(storage), &clock_);
     ASSERT_OK(store.status());
     store_ = std::move(*store);
     for (const int number : {kForMinutes, kForEver}) {
