@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What tests/test_command.py cannot bring about; what conversion does to rows is tested there.
+// What tests/command/test_maintenance.py cannot bring about; what conversion does to rows is tested there.
 #include "damo/dump/convert_store.h"
 
 #include <gtest/gtest.h>
