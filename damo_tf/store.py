@@ -2,7 +2,7 @@
 """Store: a directory of embedding rows, opened from Python."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -11,21 +11,21 @@ import damo
 import numpy as np
 import numpy.typing as npt
 
-from damo_tf import exchange, initializers, optimizers
+from damo_tf import initializers, optimizers
 from damo_tf._arguments import (
     as_keys,
     check_admission,
     check_bool,
-    check_expire_days,
     check_group_ttl,
     check_int,
     check_missing,
-    check_mode,
     check_padding_key,
     check_path,
     check_progress,
     is_number,
 )
+from damo_tf._store_checkpoints import StoreCheckpoints
+from damo_tf._store_transfer import StoreTransfer
 
 DEFAULT_MEMORY_BUDGET = 1 << 30
 
@@ -59,7 +59,7 @@ class Row:
     slots: dict[str, npt.NDArray[np.float32]]
 
 
-class Store:
+class Store(StoreTransfer, StoreCheckpoints):
     """A directory of embedding rows.
 
     Opening a directory that is open in this process shares it; the settings must then agree. Another
@@ -406,218 +406,6 @@ class Store:
         check_int("group", group, 0, 256)
         return self._storage.delete(group, as_keys(keys).reshape(-1))
 
-    def dump(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        group: int | None = None,
-        min_count: int = 0,
-        expire_days: float | None = None,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> int:
-        """Writes the weights of all rows, as of one moment, to a file for serving.
-
-        Training goes on meanwhile; memory use is a few megabytes, whatever the number of rows. The file is
-        written as `path.partial` and takes the place of one that is there when it is complete and survives
-        loss of power. docs/dump_format.md has its bytes; `damo_tf.read_dump` reads it, `load` brings it into
-        a store. Works on a read-only store, too. Expired rows are left out.
-
-        Args:
-            path: of the file. Its directory must exist.
-            group: a group that exists; `None`: all groups.
-            min_count: integer >= 0: rows with fewer updates are left out. Default 0.
-            expire_days: number >= 0: rows whose last update is longer ago are left out. `None`: none is.
-            progress: a function that is called now and then, with the number of rows written so far and that
-                of all rows there are. An exception that it raises ends the work and comes out of this call;
-                a file that was there before stays.
-
-        Returns:
-            The number of rows in the file.
-
-        Raises:
-            ValueError: an argument breaks its rule.
-            KeyError: there is no such group.
-            RuntimeError: the store is closed, or a row is damaged, or another dump to `path` is under way.
-            OSError: the file cannot be written.
-        """
-        if group is not None:
-            check_int("group", group, 0, 256)
-        check_int("min_count", min_count, 0, 1 << 63)
-        return self._storage.dump(
-            check_path("path", path),
-            group=group,
-            min_count=min_count,
-            expire_days=check_expire_days(expire_days),
-            progress=check_progress(progress),
-        )
-
-    def load(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        mode: str = "merge",
-        progress: Callable[[int, int], object] | None = None,
-    ) -> int:
-        """Brings the rows of a dump into their groups.
-
-        A loaded row has the file's weights and stands as after its first update, now: `update_num` 1 and
-        the optimizer's slots of a new row. (Adam's next step is its second, with moments of 0. With FTRL an
-        element whose gradients have all been 0 becomes 0, as in any new row.) A row that a key had before is
-        replaced.
-
-        The whole file is checked before anything changes; then all of it becomes visible in one step, which
-        survives loss of power. Steps of training wait meanwhile. Memory use does not depend on the size of
-        the file; one whose records are not in the order that `dump` writes takes as much disk again while
-        it is sorted.
-
-        Args:
-            path: of a file that `dump` wrote, or another of its format.
-            mode: `"merge"` (default): rows of keys that are not in the file stay. `"replace"`: groups that
-                the file has lose all other rows.
-            progress: a function that is called now and then, with the number of rows brought in so far, 0
-                while the file is checked, and that of the rows in the file. An exception that it raises ends
-                the work, of which nothing is then done, and comes out of this call.
-
-        Returns:
-            The number of rows in the file.
-
-        Raises:
-            ValueError: the file is cut short, is no dump, or has a key twice or a weight that is not finite;
-                a group has another dim here: the message has both.
-            KeyError: the store lacks a group that has rows in the file.
-            RuntimeError: the store is closed or read-only.
-            OSError: the file cannot be read, or the device refused.
-        """
-        return self._storage.load(
-            check_path("path", path), mode=check_mode(mode), progress=check_progress(progress)
-        )
-
-    def to_numpy(
-        self, group: int, *, min_count: int = 0, expire_days: float | None = None
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-        """The rows of a group, as of one moment, in memory. For more than fits there: `dump`.
-
-        Args:
-            group: a group that exists.
-            min_count: see `dump`.
-            expire_days: see `dump`.
-
-        Returns:
-            keys, uint64 `[n]`, ascending, and weights, float32 `[n, dim]`.
-        """
-        check_int("group", group, 0, 256)
-        check_int("min_count", min_count, 0, 1 << 63)
-        return exchange.to_numpy(self._storage, group, min_count, check_expire_days(expire_days))
-
-    def from_numpy(
-        self, group: int, keys: npt.ArrayLike, weights: npt.ArrayLike, *, mode: str = "merge"
-    ) -> int:
-        """Brings rows into a group, all in one step; they are as those of `load`.
-
-        Args:
-            group: a group that exists.
-            keys: integers `[n]`, all different; negative ones stand for their bits as uint64.
-            weights: finite numbers `[n, dim]`; `weights[i]` belongs to `keys[i]`.
-            mode: see `load`.
-
-        Returns:
-            The number of rows.
-        """
-        check_int("group", group, 0, 256)
-        return exchange.from_numpy(self._storage, group, keys, weights, check_mode(mode))
-
-    def to_parquet(
-        self,
-        path: str | os.PathLike[str],
-        group: int,
-        *,
-        min_count: int = 0,
-        expire_days: float | None = None,
-        slots: bool = False,
-    ) -> int:
-        """Writes the rows of a group, as of one moment, to a Parquet file. Needs `damo_tf[parquet]`.
-
-        The columns are `key` (uint64), `update_time` (timestamp in ms, UTC), `update_num` (int64), `weights`
-        (fixed_size_list of dim float32) and, with `slots`, one `slot_NAME` like `weights` for each slot of
-        the optimizer, in order of keys. Memory use does not depend on the number of rows; the file is
-        written aside and renamed, as by `dump`.
-
-        Args:
-            path: of the file. Its directory must exist.
-            group: a group that exists.
-            min_count: see `dump`.
-            expire_days: see `dump`.
-            slots: whether to write the optimizer's slots, too. Default `False`.
-
-        Returns:
-            The number of rows.
-        """
-        check_int("group", group, 0, 256)
-        check_int("min_count", min_count, 0, 1 << 63)
-        days = check_expire_days(expire_days)
-        return exchange.to_parquet(
-            self._storage, check_path("path", path), group, min_count, days, check_bool("slots", slots)
-        )
-
-    def from_parquet(
-        self,
-        path: str | os.PathLike[str],
-        group: int,
-        *,
-        slots: bool = False,
-        mode: str = "merge",
-    ) -> int:
-        """Brings the rows of a Parquet file into a group, all in one step. Needs `damo_tf[parquet]`.
-
-        Memory use does not depend on the number of rows; they come in any order.
-
-        Args:
-            path: of a file with the columns `key`, integers, all different, and `weights`, lists of dim
-                finite floats. Others are ignored.
-            group: a group that exists.
-            slots: `False` (default): rows are as those of `load`. `True`: they are as the file has them,
-                with `update_time`, `update_num` and a column `slot_NAME` for each slot of the group's
-                optimizer.
-            mode: see `load`.
-
-        Returns:
-            The number of rows.
-
-        Raises:
-            ValueError: it is no Parquet file, a column is missing or of another type, or a value breaks its
-                rule.
-        """
-        check_int("group", group, 0, 256)
-        return exchange.from_parquet(
-            self._storage, check_path("path", path), group, check_bool("slots", slots), check_mode(mode)
-        )
-
-    def from_keras(
-        self, embedding_layer: Any, keys: npt.ArrayLike, *, group: int = 0, mode: str = "merge"
-    ) -> int:
-        """Brings the matrix of a `keras.layers.Embedding` into a group; rows are as those of `load`.
-
-        Example:
-
-        >>> old = keras.layers.Embedding(3, 4)
-        >>> old.build()
-        >>> store.add_group(0, dim=4)
-        >>> store.from_keras(old, keys=[0, 1, 2])
-        3
-
-        Args:
-            embedding_layer: a built `keras.layers.Embedding` whose `output_dim` is the group's dim.
-            keys: integers `[input_dim]`, all different: the key of each row of its matrix, such as
-                `range(input_dim)` or the hashes of a vocabulary.
-            group: a group that exists. Default 0.
-            mode: see `load`.
-
-        Returns:
-            The number of rows.
-        """
-        check_int("group", group, 0, 256)
-        return exchange.from_keras(self._storage, group, embedding_layer, keys, check_mode(mode))
-
     def advance_clock(self, milliseconds: int) -> None:
         """Tells a store with `clock="event"` the time of an event.
 
@@ -665,102 +453,6 @@ class Store:
         What a step survives without it: see `durability`. `close` and the background write rows out, too.
         """
         self._storage.flush()
-
-    def checkpoint(
-        self,
-        directory: str | os.PathLike[str],
-        *,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        """Writes the store, as of one moment between steps, into a new directory.
-
-        It holds rows with their slots and counters, global steps, settings and all else that the store
-        keeps. On the store's own filesystem its large files are hard links: a checkpoint of any size takes
-        about as long as a `flush`, and space only as the store changes. Elsewhere they are copied, while
-        training goes on. The directory appears when all of it is on disk; `store.restore` takes it, and
-        `Store(directory, read_only=True)` reads it. See docs/checkpoint_format.md.
-
-        Args:
-            directory: path that does not exist, outside the store's own directory. Parents are made.
-            progress: a function that is called now and then, with the number of bytes written so far, those
-                of linked files included, and that of the whole checkpoint. An exception that it raises ends
-                the work, of which nothing is left, and comes out of this call.
-
-        Raises:
-            ValueError: there is something at `directory`, or it lies in the store's directory.
-            RuntimeError: the store is read-only, or someone is writing the same checkpoint.
-            OSError: the device or filesystem refused; nothing is left.
-        """
-        self._storage.checkpoint(check_path("directory", directory), progress=check_progress(progress))
-
-    def checkpoint_delta(
-        self,
-        directory: str | os.PathLike[str],
-        since: str | os.PathLike[str],
-        *,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        """Writes what has changed since an earlier checkpoint into a new directory.
-
-        That is each row that differs from it, and the keys that have no row any more; steps, settings and
-        the like are whole. Reads the store and the checkpoint from end to end and holds neither in memory.
-        To be restored it needs `since`, unchanged, at the same place relative to itself.
-
-        Args:
-            directory: as for `checkpoint`.
-            since: a checkpoint of this store, full or itself a delta.
-            progress: as for `checkpoint`, with the number of rows compared so far and that of the store's.
-
-        Raises:
-            FileNotFoundError: there is no checkpoint at `since`, or none that it builds on.
-            ValueError: as for `checkpoint`; or `since` is of another seed.
-            RuntimeError: as for `checkpoint`; or a file of `since` is damaged or missing.
-            OSError: the device or filesystem refused; nothing is left.
-        """
-        self._storage.checkpoint_delta(
-            check_path("directory", directory), check_path("since", since), progress=check_progress(progress)
-        )
-
-    def restore(
-        self,
-        checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        *,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        """Makes the store what it was at a checkpoint.
-
-        Rows, slots, counters and steps are replaced in one atomic step, which a crash leaves done or not
-        done; layers and tables of the store go on with what was restored. Training from there gives the
-        same bits as training that was never interrupted. What was applied since the checkpoint is gone. A
-        group that the checkpoint lacks has no rows afterwards. Settings that a layer, or `add_group`, has
-        asked for since opening stay in force; of other groups they are the checkpoint's.
-
-        Everything is validated first. Steps taken by other threads wait until it is done; it reads store
-        and checkpoint from end to end, and writes what differs.
-
-        Args:
-            checkpoint: directory of a checkpoint. If it is a delta, the checkpoints that it builds on are
-                found by themselves. Or the list of them all, the full one first, wherever they lie.
-            progress: a function that is called now and then, with the number of rows compared so far and
-                that of the checkpoint's. An exception that it raises ends the work, of which nothing is then
-                done, and comes out of this call.
-
-        Raises:
-            FileNotFoundError: a checkpoint, or one that it builds on, is not there.
-            ValueError: the checkpoint has another seed, or a group another `dim` or kind of optimizer, than
-                the store; the message has both values. Or a delta builds on another checkpoint than given.
-            RuntimeError: the checkpoint is damaged; the store is read-only.
-            OSError: the device or filesystem refused.
-        """
-        if isinstance(checkpoint, (str, os.PathLike)):
-            checkpoint = [checkpoint]
-        if not isinstance(checkpoint, Sequence):
-            raise TypeError(
-                "`checkpoint` must be a path or a list of paths. "
-                f"Received: checkpoint={checkpoint!r} of {type(checkpoint)}"
-            )
-        chain = [check_path("checkpoint", directory) for directory in checkpoint]
-        self._storage.restore(chain, progress=check_progress(progress))
 
     def close(self) -> None:
         """Closes the store for everyone in this process. Closing again does nothing."""

@@ -41,13 +41,19 @@ def public_symbols() -> dict[str, Any]:
     return dict(symbols.values())
 
 
+def own_members(symbol: type) -> dict[str, Any]:
+    """What a class and those of its bases that are ours define."""
+    ours = [base for base in symbol.__mro__ if base.__module__.split(".")[0] in ("damo", "damo_tf")]
+    return {name: definition for base in reversed(ours) for name, definition in vars(base).items()}
+
+
 def methods_with_examples(symbols: dict[str, Any]) -> dict[str, Any]:
     """Methods need no example; those that there are must be true as well."""
     return {
         f"{name}.{method}": definition
         for name, symbol in symbols.items()
         if inspect.isclass(symbol)
-        for method, definition in vars(symbol).items()
+        for method, definition in own_members(symbol).items()
         if not inspect.isclass(definition) and ">>> " in (definition.__doc__ or "")
     }
 
