@@ -20,6 +20,7 @@
 #include "damo/base/catch_exceptions.h"
 #include "damo/base/share_out.h"
 #include "damo/base/test_allocations.h"
+#include "damo/base/thread_pool.h"
 #include "damo/table/test_cached_table.h"
 
 namespace damo {
@@ -349,6 +350,63 @@ TEST_F(CachedTableFailureTest, NoCallIsLostOrTakenTwiceBesideOthersOnADiskThatFa
   for (uint64_t key = 0; key < kKeys; ++key) {
     ASSERT_EQ(weights[key * kDim], static_cast<float>(sums[0][key] + sums[1][key])) << "key " << key;
   }
+}
+
+// ---- reads and appends ----
+
+TEST_F(CachedTableTest, FailedReadAmongManyIsTakenBack) {
+  Make();
+  const Keys keys = KeyRange(0, 2000);  // several blocks, each a read
+  ApplyToBoth(NewBatchOf(keys));
+  ASSERT_OK(tables_->Flush());
+  ThreadPool pool(3);
+  for (int n = 0; n < 4; ++n) {
+    Make();
+    const Batch batch = NewBatchOf(KeyRange(500, 2000));
+    tables_->storage().before_read = FailAt<Span<const uint64_t>>(n, "a bad block");
+    const auto failed = table_->ApplyGradients(batch.keys, batch.gradients, {}, pool);
+    ASSERT_TRUE(FailsWith(failed.status(), StatusCode::kIoError, "a bad block")) << n;
+    EXPECT_EQ(table_->memory().num_rows, 0) << "what had been read and what had not";
+    EXPECT_EQ(table_->step(), oracle_->step());
+    tables_->storage().before_read = FailAt<Span<const uint64_t>>(n, "a bad block");
+    Floats weights(batch.gradients.size());
+    LookupOptions training;
+    training.training = true;
+    EXPECT_FALSE(table_->Lookup(batch.keys, training, pool, weights).ok());
+    EXPECT_EQ(table_->memory().num_rows, 0);
+
+    tables_->storage().before_read = nullptr;
+    ApplyToBoth(batch);
+    EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 2500)));
+    ASSERT_OK(tables_->Flush());
+  }
+}
+
+TEST_F(CachedTableTest, FailedAppendIsTakenBack) {
+  Make();
+  ApplyToBoth(NewBatchOf(KeyRange(0, 100)));
+  ASSERT_OK(tables_->Flush());
+  tables_->log_files().full = true;
+  const Batch batch = NewBatchOf(KeyRange(50, 100));
+  EXPECT_TRUE(FailsWith(TryApply(*table_, batch).status(), StatusCode::kIoError, "No space left"));
+  EXPECT_EQ(table_->memory().num_dirty, 0);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 200)));
+  tables_->log_files().full = false;
+  ApplyToBoth(batch);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 200)));
+  ExpectRecoveryHasAll(KeyRange(0, 200));
+}
+
+TEST_F(CachedTableTest, FailedAppendOfABatchLargerThanTheCacheIsTakenBack) {
+  Make(Small());
+  ApplyToBoth(NewBatch(300, 300));
+  tables_->log_files().full = true;
+  const Batch batch = NewBatchOf(KeyRange(0, 3000));
+  EXPECT_TRUE(FailsWith(TryApply(*table_, batch).status(), StatusCode::kIoError, "No space left"));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 3000)));
+  tables_->log_files().full = false;
+  ApplyToBoth(batch);
+  EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 3000)));
 }
 
 // ---- memory ----

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,6 +42,13 @@ inline GroupConfig FilteredConfig() {
   config.min_count = 3;
   config.filter_capacity = 3000;
   return config;
+}
+
+// Fails the n-th call of a hook.
+template <typename... Args>
+std::function<Status(Args...)> FailAt(int n, const char* message) {
+  const auto calls = std::make_shared<std::atomic<int>>(0);
+  return [=](Args...) { return (*calls)++ == n ? IoError(message) : Status(); };
 }
 
 // A clock that lets a test do something at a moment when a call has begun.
