@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iterator>
+#include <ios>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -187,8 +187,9 @@ class DiskHistory {
   }
   static std::string NameOf(const std::string& path) { return std::filesystem::path(path).filename(); }
   static std::string Read(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(file), {});
+    std::string bytes(std::filesystem::file_size(path), '\0');
+    std::ifstream(path, std::ios::binary).read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    return bytes;
   }
 
   // Makes the directories below root_ in `directory`, and calls `copy` for each file with its place there.

@@ -16,6 +16,17 @@
 
 namespace damo {
 
+// A change of `path`, which `note` tells the history if it succeeds.
+template <typename Act, typename Note>
+rocksdb::IOStatus NotedChange(DiskHistory* history, const char* name, const std::string& path, const Act& act,
+                              const Note& note) {
+  return history->Change(name, path, [&] {
+    rocksdb::IOStatus status = act();
+    if (status.ok()) note();
+    return status;
+  });
+}
+
 class HistoryWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
   HistoryWritableFile(std::unique_ptr<rocksdb::FSWritableFile> target, std::string path,
@@ -43,11 +54,9 @@ class HistoryWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
     return Append(data, options, debug);
   }
   rocksdb::IOStatus Sync(const rocksdb::IOOptions& options, rocksdb::IODebugContext* debug) override {
-    return history_->Change("sync", path_, [&] {
-      rocksdb::IOStatus status = target()->Flush(options, debug);
-      if (status.ok()) history_->Synced(*file_);
-      return status;
-    });
+    return NotedChange(
+        history_, "sync", path_, [&] { return target()->Flush(options, debug); },
+        [&] { history_->Synced(*file_); });
   }
   rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options, rocksdb::IODebugContext* debug) override {
     return Sync(options, debug);
@@ -91,11 +100,9 @@ class HistoryFileSystem final : public rocksdb::FileSystemWrapper {
   rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,
                                     std::unique_ptr<rocksdb::FSWritableFile>* file,
                                     rocksdb::IODebugContext* debug) override {
-    return history_->Change("create", path, [&] {
-      rocksdb::IOStatus status = target()->NewWritableFile(path, options, file, debug);
-      if (status.ok()) Wrap(path, history_->Created(path), file);
-      return status;
-    });
+    return NotedChange(
+        history_, "create", path, [&] { return target()->NewWritableFile(path, options, file, debug); },
+        [&] { Wrap(path, history_->Created(path), file); });
   }
   rocksdb::IOStatus ReopenWritableFile(const std::string& path, const rocksdb::FileOptions& options,
                                        std::unique_ptr<rocksdb::FSWritableFile>* file,
@@ -115,27 +122,21 @@ class HistoryFileSystem final : public rocksdb::FileSystemWrapper {
   }
   rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to,
                                const rocksdb::IOOptions& options, rocksdb::IODebugContext* debug) override {
-    return history_->Change("rename", from, [&] {
-      rocksdb::IOStatus status = target()->RenameFile(from, to, options, debug);
-      if (status.ok()) history_->Renamed(from, to);
-      return status;
-    });
+    return NotedChange(
+        history_, "rename", from, [&] { return target()->RenameFile(from, to, options, debug); },
+        [&] { history_->Renamed(from, to); });
   }
   rocksdb::IOStatus LinkFile(const std::string& from, const std::string& to,
                              const rocksdb::IOOptions& options, rocksdb::IODebugContext* debug) override {
-    return history_->Change("link", from, [&] {
-      rocksdb::IOStatus status = target()->LinkFile(from, to, options, debug);
-      if (status.ok()) history_->Linked(from, to);
-      return status;
-    });
+    return NotedChange(
+        history_, "link", from, [&] { return target()->LinkFile(from, to, options, debug); },
+        [&] { history_->Linked(from, to); });
   }
   rocksdb::IOStatus DeleteFile(const std::string& path, const rocksdb::IOOptions& options,
                                rocksdb::IODebugContext* debug) override {
-    return history_->Change("remove", path, [&] {
-      rocksdb::IOStatus status = target()->DeleteFile(path, options, debug);
-      if (status.ok()) history_->Removed(path);
-      return status;
-    });
+    return NotedChange(
+        history_, "remove", path, [&] { return target()->DeleteFile(path, options, debug); },
+        [&] { history_->Removed(path); });
   }
 
  private:
