@@ -4,7 +4,6 @@
 // lost.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
