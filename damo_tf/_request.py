@@ -1,16 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request holds for a dense part that `export_dense` wrote: tensors, and the features among them."""
+"""What a request holds for a dense part that `export_dense` wrote: tensors, and what to look up for them.
 
+It is all NumPy: a request is small, and an op of TensorFlow outside a graph costs more than its work.
+"""
+
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from damo_tf._arguments import as_keys
-from damo_tf._bags import Feature
 from damo_tf.hashing import feature_hash
+
+
+class Lookup(NamedTuple):
+    """What is looked up for an entry of `embeddings.json`, and what becomes of the rows.
+
+    keys: uint64; with a combiner `[n]`, one bag after another.
+    shape: of the vectors without their last axis.
+    splits: int64 `[num_bags + 1]`: bag b has the keys from `splits[b]` to `splits[b + 1]`. `None` without a
+        combiner: the rows are the vectors.
+    weights: float32 `[n]`, zeros for padding; `None` without a combiner.
+    """
+
+    keys: npt.NDArray[np.uint64]
+    shape: tuple[int, ...]
+    splits: npt.NDArray[np.int64] | None = None
+    weights: npt.NDArray[np.float32] | None = None
 
 
 def flat_tensors(inputs: Mapping[str, Any], composites: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +69,7 @@ def names_of(embedding: dict[str, Any]) -> Iterator[str]:
         yield embedding["mask"]
 
 
-def feature_of(embedding: dict[str, Any], tensors: Mapping[str, Any]) -> Feature:
+def lookup_of(embedding: dict[str, Any], tensors: Mapping[str, Any]) -> Lookup:
     """What is to be looked up for an entry of `embeddings.json`.
 
     Args:
@@ -58,24 +77,24 @@ def feature_of(embedding: dict[str, Any], tensors: Mapping[str, Any]) -> Feature
         tensors: of the request, and those that the model computes from them, by name.
 
     Raises:
-        TypeError: ids are not integers, or what is hashed is neither text nor integers.
-        ValueError: ids or weights are not ragged or sparse as they should be.
+        TypeError: ids are not integers, what is hashed is neither text nor integers; weights are no floats.
+        ValueError: ids, weights, mask, row splits or indices do not fit together.
     """
-    values = tensors[embedding["field"] or embedding["input"]]
-    if embedding["hash"] is None:
-        keys = as_keys(values)
-    else:
-        how = dict(embedding["hash"])
-        keys = np.asarray(feature_hash(how.pop("field"), _for_hash(values), **how), np.uint64)
-    weights, mask = embedding["weights"], embedding["mask"]
-    if weights is not None:
-        weights = _laid_out(np.asarray(tensors[weights["values"]]), weights, tensors)
-    return Feature(
-        _laid_out(keys.view(np.int64), embedding, tensors),
-        embedding["combiner"],
-        weights,
-        None if mask is None else tf.constant(np.asarray(tensors[mask], bool)),
-    )
+    keys = _keys(embedding, tensors)
+    if embedding["combiner"] is None:
+        _row_splits(embedding, keys, tensors)
+        return Lookup(keys, keys.shape)
+    splits, shape = _bags(embedding, keys, tensors)
+    weights = _weights(embedding, keys, tensors)
+    if embedding["mask"] is not None:
+        keep = np.asarray(tensors[embedding["mask"]], bool)
+        _check_layout("mask", embedding["mask"], embedding, keep.shape == keys.shape)
+        keys, weights = keys[keep], weights[keep]
+        splits = np.concatenate([[0], np.cumsum(keep)])[splits]
+    keys, weights = keys.ravel(), weights.ravel()
+    if embedding["padding_key"] is not None:
+        weights = np.where(keys == np.uint64(embedding["padding_key"]), np.float32(0), weights)
+    return Lookup(keys, shape, splits, weights)
 
 
 def _of_ragged(name: str, value: Any, names: list[str], dtype: tf.DType) -> list[Any]:
@@ -101,22 +120,100 @@ def _for_hash(values: Any) -> Any:
     return values if isinstance(values, (list, tuple)) else np.asarray(values)
 
 
+def _keys(embedding: dict[str, Any], tensors: Mapping[str, Any]) -> npt.NDArray[np.uint64]:
+    """The ids, in the shape that they or their values have."""
+    values = tensors[embedding["field"] or embedding["input"]]
+    if embedding["hash"] is None:
+        return as_keys(values)
+    how = dict(embedding["hash"])
+    return np.asarray(feature_hash(how.pop("field"), _for_hash(values), **how), np.uint64)
+
+
+def _bags(
+    embedding: dict[str, Any], keys: npt.NDArray[np.uint64], tensors: Mapping[str, Any]
+) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
+    """Where each bag of ids begins and the last one ends, and the shape that the bags have."""
+    if keys.ndim == 0:
+        raise ValueError(f"the ids for input `{embedding['input']}` must have an axis. Received: {keys}")
+    if embedding["indices"] is not None:
+        return _sparse_bags(embedding, keys, tensors)
+    splits = _row_splits(embedding, keys, tensors)
+    if splits and keys.ndim == 1:
+        return splits[-1], (len(splits[-1]) - 1,)
+    shape = keys.shape[:-1]  # the last axis is uniform
+    return np.arange(math.prod(shape) + 1) * keys.shape[-1], shape
+
+
+def _row_splits(
+    embedding: dict[str, Any], keys: npt.NDArray[np.uint64], tensors: Mapping[str, Any]
+) -> list[npt.NDArray[np.int64]]:
+    """The row splits of ragged ids, from the outermost axis, once they are known to split them."""
+    splits = {name: np.asarray(tensors[name], np.int64) for name in embedding["row_splits"]}
+    count = keys.shape[0] if keys.ndim else 1
+    for name, of_axis in reversed(splits.items()):
+        _check_splits(name, of_axis, count)
+        count = len(of_axis) - 1
+    return list(splits.values())
+
+
 def _check_splits(name: str, splits: npt.NDArray[np.int64], count: int) -> None:
     ends = splits[[0, -1]].tolist() if splits.ndim == 1 and len(splits) else None
     if ends != [0, count] or (np.diff(splits) < 0).any():
         raise ValueError(f"`{name}` must rise from 0 to {count}, what it splits. Received: {splits.tolist()}")
 
 
-def _laid_out(values: npt.NDArray[Any], layout: dict[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """`values`, ragged or sparse by the tensors that `layout` names."""
-    flat = tf.constant(values)
-    if layout["row_splits"]:
-        splits = [np.asarray(tensors[name], np.int64) for name in layout["row_splits"]]
-        counts = [*(len(inner) - 1 for inner in splits[1:]), len(values)]
-        for name, of_axis, count in zip(layout["row_splits"], splits, counts, strict=True):
-            _check_splits(name, of_axis, count)
-        return tf.RaggedTensor.from_nested_row_splits(flat, splits, validate=False)
-    if layout["indices"] is not None:
-        indices, shape = (np.asarray(tensors[layout[part]], np.int64) for part in ("indices", "dense_shape"))
-        return tf.SparseTensor(indices, flat, shape)
-    return flat
+def _sparse_bags(
+    embedding: dict[str, Any], keys: npt.NDArray[np.uint64], tensors: Mapping[str, Any]
+) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
+    name = embedding["indices"]
+    indices = np.asarray(tensors[name], np.int64)
+    shape = np.asarray(tensors[embedding["dense_shape"]], np.int64)
+    if shape.ndim != 1 or (shape < 0).any():
+        expected = "one size >= 0 for each axis"
+        raise ValueError(f"`{embedding['dense_shape']}` must be {expected}. Received: {shape.tolist()}")
+    if keys.ndim != 1 or indices.shape != (len(keys), len(shape)):
+        expected = f"{(keys.size, len(shape))}, of each id its place"
+        raise ValueError(f"`{name}` must have shape {expected}. Received shape: {indices.shape}")
+    outside = ((indices < 0) | (indices >= shape)).any(axis=1)
+    if outside.any():
+        raise ValueError(f"`{name}` must be in the shape {shape}. Received: {indices[outside][0]}")
+    bag_of_key = np.zeros(len(keys), np.int64)
+    for axis, size in enumerate(shape[:-1]):
+        bag_of_key = bag_of_key * size + indices[:, axis]
+    (falls,) = np.nonzero(np.diff(bag_of_key) < 0)
+    if len(falls):
+        raise ValueError(
+            "sparse ids must be in row-major order: call tf.sparse.reorder on them. "
+            f"Received: `{name}` with {indices[falls[0] + 1]} after {indices[falls[0]]}"
+        )
+    of_bags = tuple(shape[:-1].tolist())
+    return np.searchsorted(bag_of_key, np.arange(math.prod(of_bags) + 1)), of_bags
+
+
+def _weights(
+    embedding: dict[str, Any], keys: npt.NDArray[np.uint64], tensors: Mapping[str, Any]
+) -> npt.NDArray[np.float32]:
+    """The weights of the ids, in their shape."""
+    layout = embedding["weights"]
+    if layout is None:
+        return np.ones(keys.shape, np.float32)
+    weights = np.asarray(tensors[layout["values"]])
+    if not tf.dtypes.as_dtype(weights.dtype).is_floating:
+        raise TypeError(f"`weights` must be floats. Received dtype: {weights.dtype}")
+    places = zip(_places(layout), _places(embedding), strict=True)
+    same = all(np.array_equal(tensors[own], tensors[of_ids]) for own, of_ids in places)
+    _check_layout("weights", layout["values"], embedding, weights.shape == keys.shape and same)
+    return weights.astype(np.float32)
+
+
+def _places(layout: dict[str, Any]) -> list[str]:
+    """The tensors that say where in a bag ids or weights are."""
+    return [*layout["row_splits"], *filter(None, [layout["indices"]])]
+
+
+def _check_layout(name: str, tensor: str, embedding: dict[str, Any], is_that_of_ids: bool) -> None:
+    if not is_that_of_ids:
+        raise ValueError(
+            f"`{name}` must be laid out like the ids: same shape, rows and indices. "
+            f"Received other ones in `{tensor}` for input `{embedding['input']}`"
+        )

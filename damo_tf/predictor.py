@@ -16,10 +16,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from damo_tf._arguments import check_int, check_path, check_positive
-from damo_tf._ids import flat_values
-from damo_tf._request import feature_of, flat_tensors, names_of
+from damo_tf._request import flat_tensors, lookup_of, names_of
+from damo_tf.export.combining import behind_combiners
 from damo_tf.export.dense import DESCRIPTION, FORMAT
-from damo_tf.export.vectors import vectors_of
 from damo_tf.row_sources import (
     CheckpointSource,
     DumpSource,
@@ -105,6 +104,7 @@ class Predictor:
         self._signatures = dict(self._model.signatures.items())
         self._specs = self._signatures["serving_default"].structured_input_signature[1]
         self._embeddings = self._description["embeddings"]
+        self._dense = behind_combiners(self._signatures["serving_default"], self._embeddings)
         self._other_inputs = self._description["other_inputs"]
         self._input_names = self._names_of_inputs()
         self._scratch = None if scratch is None else check_path("scratch", scratch)
@@ -156,9 +156,8 @@ class Predictor:
         feeds = {name: _as_tensor(tensors[name], self._specs[name]) for name in self._other_inputs}
         tensors |= self._computed(tensors)
         for embedding in self._embeddings:
-            vectors = _vectors(embedding, tensors, serving.rows[embedding["store"]])
-            feeds[embedding["input"]] = _as_tensor(vectors, self._specs[embedding["input"]])
-        outputs = self._signatures["serving_default"](**feeds)
+            feeds[embedding["input"]] = self._feed(embedding, tensors, serving.rows[embedding["store"]])
+        outputs = self._dense(feeds)
         return {name: outputs[name].numpy() for name in self._description["outputs"]}
 
     def refresh(self) -> bool:
@@ -298,24 +297,19 @@ class Predictor:
         computed = signature(**{name: _as_tensor(tensors[name], spec) for name, spec in names.items()})
         return {name: tensor.numpy() for name, tensor in computed.items()}
 
-
-def _vectors(embedding: dict[str, Any], tensors: dict[str, Any], rows: Rows) -> npt.NDArray[Any]:
-    """What the dense part takes for an entry of `embeddings.json`."""
-
-    def lookup(keys: tf.Tensor) -> npt.NDArray[np.float32]:
-        return rows.lookup(embedding, keys.numpy().view(np.uint64))
-
-    try:
-        feature = feature_of(embedding, tensors)
-        if feature.combiner is None:
-            return lookup(flat_values(feature.ids))
-        vectors = vectors_of(feature, lambda keys: tf.constant(lookup(keys)), embedding["padding_key"])
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(
-            f"the ids for input `{embedding['input']}` are malformed: {error.message}"
-        ) from error
-    array: npt.NDArray[Any] = flat_values(vectors).numpy()
-    return array
+    def _feed(self, embedding: dict[str, Any], tensors: dict[str, Any], rows: Rows) -> Any:
+        """What `behind_combiners` takes for an entry of `embeddings.json`."""
+        lookup = lookup_of(embedding, tensors)
+        _check_shape(self._specs[embedding["input"]], (*lookup.shape, embedding["dim"]))
+        vectors = tf.constant(rows.lookup(embedding, lookup.keys))
+        if lookup.splits is None:
+            return vectors
+        return {
+            "rows": vectors,
+            "weights": tf.constant(lookup.weights),
+            "splits": tf.constant(lookup.splits),
+            "shape": tf.constant(lookup.shape, tf.int64),
+        }
 
 
 def _read_description(directory: Path) -> dict[str, Any]:
@@ -347,6 +341,10 @@ def _as_tensor(value: npt.ArrayLike, spec: tf.TensorSpec) -> tf.Tensor:
     expected = spec.dtype.as_numpy_dtype
     if array.size and not np.can_cast(array.dtype, expected, "same_kind") and array.dtype.kind not in "iu":
         raise TypeError(f"input `{spec.name}` must be {spec.dtype.name}. Received dtype: {array.dtype}")
-    if not spec.shape.is_compatible_with(array.shape):
-        raise ValueError(f"input `{spec.name}` must have shape {spec.shape}. Received shape: {array.shape}")
+    _check_shape(spec, array.shape)
     return tf.constant(array.astype(expected))
+
+
+def _check_shape(spec: tf.TensorSpec, shape: tuple[int, ...]) -> None:
+    if not spec.shape.is_compatible_with(shape):
+        raise ValueError(f"input `{spec.name}` must have shape {spec.shape}. Received shape: {shape}")

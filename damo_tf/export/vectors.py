@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from damo_tf._bags import Bags, Feature, as_bags, with_rows
+from damo_tf._bags import Feature, as_bags, with_rows
 from damo_tf._ids import as_vector
 
 
@@ -25,7 +25,10 @@ def vectors_of(feature: Feature, lookup: Callable[[tf.Tensor], tf.Tensor], paddi
     if feature.combiner is None:
         return with_rows(feature.ids, lookup(as_vector(feature.ids)))
     bags = as_bags(feature)
-    return bags.shaped(_combined(bags, lookup(bags.keys), padding_key))
+    weights = tf.ones_like(bags.keys, tf.float32) if bags.weights is None else bags.weights
+    if padding_key is not None:
+        weights = tf.where(is_padding(bags.keys, padding_key), 0.0, weights)
+    return bags.shaped(combined(lookup(bags.keys), bags.splits, weights, bags.combiner))
 
 
 def is_padding(keys: tf.Tensor, padding_key: int) -> tf.Tensor:
@@ -33,21 +36,28 @@ def is_padding(keys: tf.Tensor, padding_key: int) -> tf.Tensor:
     return tf.equal(keys, tf.constant(np.uint64(padding_key).astype(np.int64)))
 
 
-def _combined(bags: Bags, rows: tf.Tensor, padding_key: int | None) -> tf.Tensor:
-    """The rows of each bag as one: float32 `[num_bags, dim]`, by the formulas of cc/damo/combiner/bag.h."""
-    weights = tf.ones_like(bags.keys, tf.float32) if bags.weights is None else bags.weights
-    if padding_key is not None:
-        weights = tf.where(is_padding(bags.keys, padding_key), 0.0, weights)
-    # The last bag that begins at or before the key: the others that do are empty.
-    places = tf.range(tf.size(bags.keys, tf.int64))
-    bag_of_key = tf.searchsorted(bags.splits, places, side="right", out_type=tf.int64) - 1
-    num_bags = tf.size(bags.splits, tf.int64) - 1
-    sums = tf.math.unsorted_segment_sum(rows * weights[:, tf.newaxis], bag_of_key, num_bags)
-    if bags.combiner == "sum":
+def combined(rows: tf.Tensor, splits: tf.Tensor, weights: tf.Tensor, combiner: str) -> tf.Tensor:
+    """The rows of each bag as one, by the formulas of cc/damo/combiner/bag.h.
+
+    Args:
+        rows: float32 `[n, dim]`, zeros for padding.
+        splits: int64 `[num_bags + 1]`; bag b has the rows from `splits[b]` to `splits[b + 1]`.
+        weights: float32 `[n]`, zeros for padding.
+        combiner: one of `COMBINERS`.
+
+    Returns:
+        float32 `[num_bags, dim]`.
+    """
+    # The last bag that begins at or before the row: the others that do are empty.
+    places = tf.range(tf.size(weights, tf.int64))
+    bag_of_row = tf.searchsorted(splits, places, side="right", out_type=tf.int64) - 1
+    num_bags = tf.size(splits, tf.int64) - 1
+    sums = tf.math.unsorted_segment_sum(rows * weights[:, tf.newaxis], bag_of_row, num_bags)
+    if combiner == "sum":
         return sums
     wide = tf.cast(weights, tf.float64)
-    if bags.combiner == "mean":
-        divisors = tf.math.unsorted_segment_sum(wide, bag_of_key, num_bags)
+    if combiner == "mean":
+        divisors = tf.math.unsorted_segment_sum(wide, bag_of_row, num_bags)
     else:
-        divisors = tf.sqrt(tf.math.unsorted_segment_sum(wide * wide, bag_of_key, num_bags))
+        divisors = tf.sqrt(tf.math.unsorted_segment_sum(wide * wide, bag_of_row, num_bags))
     return tf.math.divide_no_nan(sums, tf.cast(divisors, tf.float32)[:, tf.newaxis])

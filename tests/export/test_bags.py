@@ -3,7 +3,9 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -21,13 +23,38 @@ def predicted(model: keras.Model, inputs) -> dict[str, np.ndarray]:
     return {name: output.numpy() for name, output in model(inputs, training=False).items()}
 
 
-def save_expected(path, outputs, inputs) -> None:
-    """For a program in another process: `out_NAME` and `in_NAME`."""
-    arrays = {f"out_{name}": array for name, array in outputs.items()}
-    np.savez(path, **arrays, **{f"in_{name}": array for name, array in parts_of(inputs).items()})
+class Served(NamedTuple):
+    """The model with everything that ids can be, in all the ways there are to serve it.
+
+    folder: has `inline`, `dense`, `checkpoint`, and for programs in other processes `expected.npz`.
+    store: of the model, which tests only read.
+    inputs: of a request.
+    expected: what the live model makes of them.
+    """
+
+    folder: Path
+    store: damo_tf.Store
+    inputs: dict[str, Any]
+    expected: dict[str, np.ndarray]
 
 
-#: What such a program begins with.
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    keras.utils.set_random_seed(0)
+    with damo_tf.Store(folder / "store") as store:
+        model, inputs = bag_model(store), bag_inputs(np.random.default_rng(0))
+        expected = predicted(model, inputs)
+        arrays = {f"out_{name}": array for name, array in expected.items()}
+        arrays |= {f"in_{name}": array for name, array in parts_of(inputs).items()}
+        np.savez(folder / "expected.npz", **arrays)
+        damo_tf.export_inline(model, folder / "inline")
+        damo_tf.export_dense(model, folder / "dense")
+        store.checkpoint(folder / "checkpoint")
+        yield Served(folder, store, inputs, expected)
+
+
+#: What a program in another process begins with.
 READ_EXPECTED = """
 import json
 import numpy as np
@@ -45,38 +72,22 @@ def check(outputs):
 """
 
 
-def test_inline_predicts_what_the_live_model_does_where_there_is_no_damo_tf(
-    store, tmp_path, rng, run_with_tensorflow: Callable[..., str]
-):
-    model, inputs = bag_model(store), bag_inputs(rng)
-    save_expected(tmp_path / "expected.npz", predicted(model, inputs), inputs)
-
-    damo_tf.export_inline(model, tmp_path / "exported")
-
-    program = """
-serve = tf.saved_model.load("exported").signatures["serving_default"]
+#: Stock TensorFlow: the SavedModel with rows inside.
+INLINE = """
+serve = tf.saved_model.load("inline").signatures["serving_default"]
 check(serve(**{name: tf.constant(array) for name, array in inputs.items()}))
 """
-    assert run_with_tensorflow(WITHOUT_DAMO_TF + READ_EXPECTED + program) == "equal\n"
 
-
-def test_dense_part_and_its_description_are_enough_for_a_client_without_damo_tf(
-    store, tmp_path, rng, run_with_tensorflow: Callable[..., str]
-):
-    model, inputs = bag_model(store), bag_inputs(rng)
-    save_expected(tmp_path / "expected.npz", predicted(model, inputs), inputs)
-
-    damo_tf.export_dense(model, tmp_path / "exported")
-
-    program = """
+#: A client of its own: dense part, description and dump are enough, as docs/serving.md says.
+CLIENT = """
 import oracles
 import xxhash
 
-description = json.load(open("exported/embeddings.json"))
-loaded = tf.saved_model.load("exported")
+description = json.load(open("dense/embeddings.json"))
+loaded = tf.saved_model.load("dense")
 computes, dense = loaded.signatures["ids"], loaded.signatures["serving_default"]
 
-rows = dict(read_rows("exported/" + description["stores"][0]["rows"]))
+rows = dict(read_rows("dense/" + description["stores"][0]["rows"]))
 needed = computes.structured_input_signature[1]
 tensors = dict(inputs)
 for name, tensor in computes(**{name: tf.constant(inputs[name]) for name in needed}).items():
@@ -128,32 +139,30 @@ feeds = {entry["input"]: vectors(entry) for entry in description["embeddings"]}
 feeds |= {name: tensors[name] for name in description["other_inputs"]}
 check(dense(**{name: tf.constant(value) for name, value in feeds.items()}))
 """
-    assert run_with_tensorflow(WITHOUT_DAMO_TF + READ_ROWS + READ_EXPECTED + program) == "equal\n"
 
-
-def test_predictor_predicts_what_the_live_model_does_in_a_fresh_process(
-    store, tmp_path, rng, run_with_tensorflow: Callable[..., str]
-):
-    model, inputs = bag_model(store), bag_inputs(rng)
-    save_expected(tmp_path / "expected.npz", predicted(model, inputs), inputs)
-    store.checkpoint(tmp_path / "checkpoint")
-
-    damo_tf.export_dense(model, tmp_path / "exported")
-
-    program = """
+PREDICTOR = """
 import damo_tf
 
 for rows in (None, "checkpoint"):
-    with damo_tf.Predictor("exported", rows) as predictor:
+    with damo_tf.Predictor("dense", rows) as predictor:
         check(predictor.predict(inputs))
 """
-    assert run_with_tensorflow(READ_EXPECTED + program) == "equal\nequal\n"
 
 
-def test_predictor_takes_inputs_whole_in_parts_and_as_lists(store, tmp_path, rng):
-    model, inputs = bag_model(store), bag_inputs(rng)
-    expected = predicted(model, inputs)
-    damo_tf.export_dense(model, tmp_path / "exported")
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(WITHOUT_DAMO_TF + READ_EXPECTED + INLINE, id="inline"),
+        pytest.param(WITHOUT_DAMO_TF + READ_ROWS + READ_EXPECTED + CLIENT, id="dense"),
+        pytest.param(READ_EXPECTED + PREDICTOR, id="predictor"),
+    ],
+)
+def test_predictions_in_a_fresh_process_equal_the_live_models(served, program_server, program):
+    assert program_server.run(program, folder=served.folder).splitlines()[-1] == "equal"
+
+
+def test_predictor_takes_inputs_whole_in_parts_and_as_lists(served):
+    inputs = served.inputs
     as_lists = {
         name: value if isinstance(value, tf.SparseTensor) else value.numpy().tolist()
         for name, value in inputs.items()
@@ -161,9 +170,9 @@ def test_predictor_takes_inputs_whole_in_parts_and_as_lists(store, tmp_path, rng
     for name in ("history", "factors", "tags"):
         as_lists[name] = inputs[name].to_list()
 
-    with damo_tf.Predictor(tmp_path / "exported", store) as predictor:
+    with damo_tf.Predictor(served.folder / "dense", served.store) as predictor:
         for given in (inputs, parts_of(inputs), as_lists):
-            check_outputs(predictor.predict(given), expected)
+            check_outputs(predictor.predict(given), served.expected)
 
 
 class Ragged(keras.Model):
@@ -273,11 +282,10 @@ def test_names_of_what_is_computed_are_none_of_the_models_inputs(store, tmp_path
     np.testing.assert_array_equal(outputs["vectors"], predicted(model, inputs)["vectors"])
 
 
-def test_requests_that_do_not_fit_together_are_refused(store, tmp_path, rng):
+def test_requests_that_do_not_fit_together_are_refused(served, rng):
     inputs = bag_inputs(rng, count=4)
-    damo_tf.export_dense(bag_model(store), tmp_path / "exported")
     parts = parts_of(inputs)
-    splits = parts["history_row_splits"]
+    splits, places = parts["history_row_splits"], parts["clicks_indices"]
     reversed_clicks = tf.SparseTensor([[1, 0], [0, 0]], tf.constant([5, 6], tf.int64), [4, 40])
     refused = [
         ({**inputs, "clicks": [[1]]}, TypeError, "input `clicks` must be a tf.SparseTensor. Received: [[1]]"),
@@ -287,13 +295,22 @@ def test_requests_that_do_not_fit_together_are_refused(store, tmp_path, rng):
         ({**parts, "history_row_splits": splits + 1}, ValueError, "`history_row_splits` must rise from 0 to"),
         ({**parts, "history_row_splits": splits[::-1]}, ValueError, "`history_row_splits` must rise from 0"),
         ({**inputs, "clicks": reversed_clicks}, ValueError, "sparse ids must be in row-major order"),
+        ({**parts, "clicks_indices": places[1:]}, ValueError, "`clicks_indices` must have shape"),
+        (
+            {**parts, "clicks_indices": places + 40},
+            ValueError,
+            "`clicks_indices` must be in the shape [ 4 40]",
+        ),
+        ({**parts, "clicks_dense_shape": [-4, 40]}, ValueError, "must be one size >= 0 for each axis"),
+        ({**parts, "clicks_dense_shape": 160}, ValueError, "must be one size >= 0 for each axis"),
+        ({**parts, "factors_values": splits}, TypeError, "`weights` must be floats. Received dtype: int64"),
         (
             {**inputs, "factors": tf.ragged.constant([[1.0], [], [], []], ragged_rank=1)},
             ValueError,
             "`weights` must be laid out like the ids",
         ),
     ]
-    with damo_tf.Predictor(tmp_path / "exported", store) as predictor:
+    with damo_tf.Predictor(served.folder / "dense", served.store) as predictor:
         for given, kind, text in refused:
             with pytest.raises(kind, match=re.escape(text)):
                 predictor.predict(given)
