@@ -26,7 +26,9 @@ from damo_tf.row_sources import (
     Rows,
     Source,
     StoreRows,
+    check_fit,
     has_checkpoints,
+    has_training_checkpoints,
 )
 from damo_tf.store import DEFAULT_MEMORY_BUDGET, Store
 
@@ -167,8 +169,8 @@ class Predictor:
             Whether there were any.
 
         Raises:
-            FileNotFoundError, ValueError, RuntimeError, OSError: they cannot be opened; those before stay in
-                service.
+            FileNotFoundError, ValueError, RuntimeError, OSError: they cannot be opened, or are of another
+                model than the dense part; those before stay in service.
         """
         with self._refreshing:
             if self._closed.is_set():
@@ -232,6 +234,11 @@ class Predictor:
             return DumpSource(path, stored["seed"])
         if has_checkpoints(path):
             return CheckpointSource(path, stored["seed"], self._memory_budget, self._scratch)
+        if has_training_checkpoints(path):
+            raise ValueError(
+                "`store` must be a store, a dump or checkpoints of one store. "
+                f"Received: '{path}' of a StoreCheckpoint, which has them in 'ckpt-N/store-0' and so on"
+            )
         opened = Store(path, read_only=True, memory_budget=self._memory_budget, seed=stored["seed"])
         return FixedSource(StoreRows(opened), opened.directory)
 
@@ -254,6 +261,9 @@ class Predictor:
             now.rows[i] if now.version and now.version[i] == each.name else each.open()
             for i, each in enumerate(newest)
         )
+        for i, of_store in enumerate(rows):
+            embeddings = [embedding for embedding in self._embeddings if embedding["store"] == i]
+            check_fit(of_store, embeddings, version[i])
         self._serving = _Serving(version, rows)
         return True
 
@@ -272,9 +282,10 @@ class Predictor:
             except Exception as error:
                 if self._closed.is_set():
                     return
-                if str(error) != str(self._error):
-                    warnings.warn(f"{self!r} goes on with the rows it has: {error}", stacklevel=2)
+                is_new = str(error) != str(self._error)
                 self._error = error
+                if is_new:
+                    warnings.warn(f"{self!r} goes on with the rows it has: {error}", stacklevel=2)
 
     def _tensors(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The tensors of a request, which are those there must be, or belong to them."""

@@ -24,6 +24,9 @@ class Rows(Protocol):
     def lookup(self, embedding: dict[str, Any], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
         """The vectors of keys for an entry of `embeddings.json`: float32 `keys.shape + (dim,)`."""
 
+    def settings(self) -> dict[int, dict[str, Any]]:
+        """Of each group what is known of it: `dim` and, where it is written down, `initializer`."""
+
 
 class StoreRows:
     """The rows of an open store.
@@ -44,6 +47,10 @@ class StoreRows:
             missing=embedding["missing"],
         )
 
+    def settings(self) -> dict[int, dict[str, Any]]:
+        """See `Rows`."""
+        return {group: self.store.storage.group_config(group) for group in self.store.storage.groups}
+
 
 class DumpRows:
     """The rows of a dump, read from the mapped file; keys are in memory.
@@ -63,8 +70,6 @@ class DumpRows:
     def lookup(self, embedding: dict[str, Any], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
         """See `Rows`."""
         group = embedding["group"]
-        if group not in self._keys:
-            raise ValueError(f"the dump must have group {group}. Received: one with {sorted(self._keys)}")
         flat = keys.reshape(-1)
         vectors = np.zeros((len(flat), embedding["dim"]), np.float32)
         found = np.zeros(len(flat), bool)
@@ -78,6 +83,10 @@ class DumpRows:
         if embedding["padding_key"] is not None:
             vectors[flat == np.uint64(embedding["padding_key"])] = 0
         return vectors.reshape(*keys.shape, embedding["dim"])
+
+    def settings(self) -> dict[int, dict[str, Any]]:
+        """See `Rows`."""
+        return {group: {"dim": weights.shape[1]} for group, weights in self._weights.items()}
 
     def _add(self, number: int, group: DumpedGroup) -> None:
         self._keys[number] = np.ascontiguousarray(group.keys)
@@ -94,6 +103,33 @@ class DumpRows:
             initializer=embedding["initializer"],
         )
         return np.array(values)
+
+
+def check_fit(rows: Rows, embeddings: list[dict[str, Any]], name: str) -> None:
+    """Raises unless rows are of the groups that a dense part was exported with.
+
+    Args:
+        rows: the rows.
+        embeddings: the entries of `embeddings.json` that are looked up in them.
+        name: of the rows, for the message.
+
+    Raises:
+        ValueError: a group is missing, or its rows have another width or other initial values.
+    """
+    settings = rows.settings()
+    for embedding in embeddings:
+        group = embedding["group"]
+        if group not in settings:
+            raise ValueError(f"`store` must have group {group}. Received: {sorted(settings)} in {name}")
+        # Where ids without a row read as zeros, their initial values are of no concern.
+        compared = ["dim", "initializer"] if embedding["missing"] == "initial" else ["dim"]
+        for setting in compared:
+            expected, actual = embedding[setting], settings[group].get(setting, embedding[setting])
+            if actual != expected:
+                raise ValueError(
+                    f"`store` must have {setting} {expected} in group {group}, as the dense part was "
+                    f"exported with. Received: {actual} in {name}"
+                )
 
 
 class Version:
@@ -201,7 +237,7 @@ class CheckpointSource:
             self._folder = None
 
     def _open_full(self, path: Path) -> Rows:
-        return StoreRows(Store(path, read_only=True, memory_budget=self._memory_budget, seed=None))
+        return StoreRows(Store(path, read_only=True, memory_budget=self._memory_budget, seed=self._seed))
 
     def _open_copy(self, path: Path) -> Rows:
         place = next((i for i, (_, user) in enumerate(self._copies) if user() is None), None)
@@ -225,6 +261,12 @@ class CheckpointSource:
 def has_checkpoints(directory: Path) -> bool:
     """Whether a directory is a checkpoint, or has numbered ones."""
     return (directory / DESCRIPTION_FILE).exists() or bool(_numbered(directory))
+
+
+def has_training_checkpoints(directory: Path) -> bool:
+    """Whether a directory is of a `StoreCheckpoint`, or one checkpoint of it."""
+    places = (f"store-0/{DESCRIPTION_FILE}", f"ckpt-*/store-0/{DESCRIPTION_FILE}")
+    return any(path for place in places for path in directory.glob(place))
 
 
 def _newest_checkpoint(directory: Path) -> Path:

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -226,6 +227,85 @@ def test_a_refresh_that_fails_leaves_the_rows_in_service_and_warns_once(model, s
         while "ckpt-2/" not in refreshed.get(timeout=60)[0]:
             pass
         check_equal(predictor, model)
+
+
+def save_rows_of_another_model(directory: Path, groups: dict[int, dict[str, Any]], seed: int = 0) -> None:
+    """A trainer of other groups, or another seed, checkpoints where that of `model` did."""
+    with damo_tf.Store(directory.parent / "other", seed=seed) as other:
+        for group, settings in groups.items():
+            other.add_group(group, **settings)
+        damo_tf.CheckpointManager(other, directory).save()
+
+
+@pytest.mark.parametrize(
+    ("groups", "seed", "text"),
+    [
+        (
+            {0: {"dim": 8}, 1: {"dim": 2}},
+            0,
+            "`store` must have dim 4 in group 0, .* Received: 8 in .*ckpt-2/",
+        ),
+        (
+            {0: {"dim": 4, "initializer": "ones"}, 1: {"dim": 2}},
+            0,
+            "must have initializer .* in group 0, .* Received: .*'ones'.* in .*ckpt-2/",
+        ),
+        ({1: {"dim": 2}}, 0, r"`store` must have group 0\. Received: \[1\] in .*ckpt-2/"),
+        ({0: {"dim": 4}, 1: {"dim": 2}}, 3, "ckpt-2': has seed 3, asked for 0"),
+    ],
+    ids=["dim", "initializer", "group", "seed"],
+)
+def test_rows_of_another_model_are_not_taken_into_service(model, store, tmp_path, groups, seed, text):
+    manager = damo_tf.CheckpointManager(store, tmp_path / "checkpoints")
+    manager.save()
+    with damo_tf.Predictor(tmp_path / "exported", manager.directory) as predictor:
+        save_rows_of_another_model(manager.directory, groups, seed)
+
+        with pytest.raises(ValueError, match=text):
+            predictor.refresh()
+
+        assert "ckpt-1/" in predictor.version[0]
+        check_equal(predictor, model)
+
+
+def test_an_automatic_refresh_says_why_rows_of_another_model_were_refused(
+    model, store, tmp_path, monkeypatch
+):
+    manager = damo_tf.CheckpointManager(store, tmp_path / "checkpoints")
+    manager.save()
+    warned = threading.Event()
+    monkeypatch.setattr(
+        "damo_tf.predictor.warnings.warn", lambda text, **_: warned.set() if "must have dim" in text else None
+    )
+    with damo_tf.Predictor(tmp_path / "exported", manager.directory, refresh_seconds=0.01) as predictor:
+        save_rows_of_another_model(manager.directory, {0: {"dim": 8}, 1: {"dim": 2}})
+
+        assert warned.wait(60)
+
+        assert re.search("must have dim 4 in group 0, .* in .*ckpt-2/", str(predictor.refresh_error))
+        check_equal(predictor, model)
+
+
+def test_rows_of_another_model_are_refused_at_once(model, store, tmp_path):
+    with damo_tf.Store(tmp_path / "other") as other:
+        other.add_group(0, dim=8)
+        other.add_group(1, dim=2)
+        other.dump(tmp_path / "other.dump")
+        for rows in (other, tmp_path / "other.dump"):
+            with pytest.raises(ValueError, match=r"must have dim 4 in group 0, .* Received: 8 in"):
+                damo_tf.Predictor(tmp_path / "exported", rows)
+
+
+def test_the_directory_of_a_store_checkpoint_is_refused_by_its_name(model, tmp_path):
+    checkpoint = damo_tf.callbacks.StoreCheckpoint(tmp_path / "training")
+    model.fit(np.abs(KEYS), [np.ones((20, 1)), np.zeros((20, 18))], callbacks=[checkpoint], verbose=0)
+    newest = checkpoint.latest_checkpoint
+    for path in (checkpoint.directory, newest):
+        with pytest.raises(ValueError, match=r"Received: '.*' of a StoreCheckpoint, which has them in"):
+            damo_tf.Predictor(tmp_path / "exported", path)
+
+    with damo_tf.Predictor(tmp_path / "exported", newest / "store-0") as predictor:
+        assert predictor.predict({"ids": KEYS})["vectors"].shape == (20, 18)
 
 
 def test_ids_that_the_model_computes_and_other_inputs_are_served(store, tmp_path, rng):
