@@ -407,7 +407,7 @@ embedding = damo.PyEmbedding(storage, sgd, zeros, 1)
 def train(second, *keys):
     storage.advance_clock(1000 * second)
     embedding.apply_gradients(np.array(keys, np.uint64), np.ones(len(keys), np.float32))
-train(0, *range(9000))
+train(0, *range(40_000))  # more than are removed at once: Store::kExpirePartRows
 train(30, 5, 6)
 train(60, 6)
 say(storage.expire())
@@ -418,7 +418,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_kill_keeps_the_time_of_events_and_what_was_expired(tmp_path):
     status, output = run("import numpy as np\n" + TRAIN_BY_EVENTS_AND_DIE, tmp_path / "store")
-    assert (status, output) == (-signal.SIGKILL, "8998\n")
+    assert (status, output) == (-signal.SIGKILL, "39998\n")
     with damo_tf.Store(tmp_path / "store", ttl_seconds=60) as store:
         assert store.stats()["now"] == 70_000
         assert store.size() == 3

@@ -27,7 +27,8 @@ StatusOr<ImportMode> ParseImportMode(std::string_view name);
 
 // Gives `groups`, in ascending order, the rows of `source`, which are of no other groups. The row of a key
 // that has one is replaced as a whole. All of it becomes visible, and survives loss of power, in one step; on
-// failure nothing changes. Two rows of one key are InvalidArgument. Apply calls wait meanwhile. Memory use
+// failure nothing changes, unless the disk failed as the step was recorded: then all of it may be there, as
+// Store::EditGroup() says. Two rows of one key are InvalidArgument. Apply calls wait meanwhile. Memory use
 // does not depend on the number of rows. Returns that number.
 StatusOr<int64_t> ImportRows(Store& store, const std::vector<int64_t>& groups, ImportMode mode,
                              RowSource& source);

@@ -150,8 +150,10 @@ class MemoryStorage final : public Storage {
     return std::unique_ptr<StorageSnapshot>(std::make_unique<MemorySnapshot>(contents_));
   }
 
-  StatusOr<std::unique_ptr<StorageImage>> NewImage() override {
-    return FailedPrecondition("a storage in memory has no files");
+  StatusOr<std::unique_ptr<StorageImage>> NewImage() override { return NoFiles(); }
+
+  StatusOr<std::unique_ptr<Storage>> NewStorageIn(const std::string& /*directory*/) const override {
+    return NoFiles();
   }
 
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
@@ -195,6 +197,8 @@ class MemoryStorage final : public Storage {
   Status Close() override { return Status(); }
 
  private:
+  static Status NoFiles() { return FailedPrecondition("a storage in memory has no files"); }
+
   std::vector<std::optional<std::string>> CopyRows(uint8_t group, Span<const uint64_t> keys) const {
     std::vector<std::optional<std::string>> rows;
     rows.reserve(keys.size());

@@ -124,6 +124,9 @@ class OverlayStorage final : public Storage {
   }
 
   StatusOr<std::unique_ptr<StorageImage>> NewImage() override { return base_->NewImage(); }
+  StatusOr<std::unique_ptr<Storage>> NewStorageIn(const std::string& directory) const override {
+    return base_->NewStorageIn(directory);
+  }
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     return base_->GetManifest(name);
   }

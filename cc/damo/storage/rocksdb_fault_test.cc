@@ -308,6 +308,43 @@ TEST(RocksDbReopeningTest, ReadsUnderWayGoOnAsOfTheirMoment) {
   run.NothingIsLost();
 }
 
+TEST(RocksDbReopeningTest, CommitThatFailedWhileItWasRecordedIsSettled) {
+  for (const FileOperation operation : {FileOperation::kWrite, FileOperation::kSync}) {
+    const TestDirectory directory;
+    FaultRun run(directory.path(), Durability::kSync);
+    ASSERT_OK(run.Open());
+    ASSERT_OK(run.Write(CommitVersion));
+    run.plan().Set(FaultPlan::Fault{operation, 0, /*lasts=*/true, FaultKind::kIoError, "MANIFEST"});
+    EXPECT_FALSE(run.Write(CommitVersion).ok());
+    EXPECT_TRUE(FailsWith(run.storage()->SettleCommit().status(), StatusCode::kIoError,
+                          "find out whether a batch that failed is in store '"));
+    EXPECT_EQ(*ReadVersion(*run.storage()), 0) << "nobody knows yet";
+    run.plan().Set(std::nullopt);
+    const StatusOr<bool> in_doubt = run.storage()->SettleCommit();
+    ASSERT_OK(in_doubt.status());
+    EXPECT_TRUE(*in_doubt);
+    EXPECT_FALSE(*run.storage()->SettleCommit()) << "settled";
+    const int version = *ReadVersion(*run.storage());
+    EXPECT_EQ(version, operation == FileOperation::kSync ? 1 : 0);
+    run.LosePower();
+    ASSERT_OK(run.Open());
+    EXPECT_EQ(*ReadVersion(*run.storage()), version);
+  }
+}
+
+TEST(RocksDbReopeningTest, CommitThatFailedBeforeItWasRecordedIsInNoDoubt) {
+  const TestDirectory directory;
+  FaultRun run(directory.path(), Durability::kSync);
+  ASSERT_OK(run.Open());
+  ASSERT_OK(run.Write(CommitVersion));
+  EXPECT_FALSE(*run.storage()->SettleCommit());
+  run.plan().Set(FaultPlan::Fault{FileOperation::kSync, 0, /*lasts=*/true, FaultKind::kIoError, ".sst"});
+  EXPECT_FALSE(run.Write(CommitVersion).ok());
+  EXPECT_FALSE(*run.storage()->SettleCommit());
+  run.plan().Set(std::nullopt);
+  run.EverythingWorks();
+}
+
 TEST(RocksDbReopeningTest, BatchesUnderWayAreWrittenToTheNewDatabase) {
   const TestDirectory directory;
   FaultRun run(directory.path(), Durability::kWal);

@@ -9,6 +9,7 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <mutex>
 #include <utility>
@@ -39,6 +40,9 @@ constexpr uint64_t kMaxLevel0Files = 12;
 
 // Of a sorted batch's files. Writing one holds its filter and index in memory: two percent of it or so.
 constexpr uint64_t kMaxIngestFileBytes = uint64_t{64} << 20;
+
+// Of a copy while it is written: its rows come in sorted batches.
+constexpr int64_t kCopyMemoryBudget = int64_t{8} << 20;
 
 // ---- opening ----
 
@@ -258,6 +262,14 @@ class RocksDbStorage final : public Storage {
     return RocksDbImage::Take(std::move(database), EnvOf(options()));
   }
 
+  StatusOr<std::unique_ptr<Storage>> NewStorageIn(const std::string& directory) const override {
+    RocksDbStorageOptions copy_options;
+    copy_options.memory_budget = kCopyMemoryBudget;
+    copy_options.durability = Durability::kWal;  // what is closed is durable
+    copy_options.env_for_test = options().env_for_test;
+    return OpenRocksDbStorage(directory, copy_options);
+  }
+
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     const DatabasePointer database = Current();
     std::string value;
@@ -288,6 +300,14 @@ class RocksDbStorage final : public Storage {
                                const std::vector<std::string>& manifest) { return Ingest(rows, manifest); };
     return std::unique_ptr<SortedBatch>(std::make_unique<RocksDbSortedBatch>(
         RocksDbSortedBatch::Target{&ingest_folder_, &file_options_, kMaxIngestFileBytes, ingest}));
+  }
+
+  StatusOr<bool> SettleCommit() override {
+    if (!commit_in_doubt_) return false;
+    // If the database that failed has given way to another by now, that one has settled it.
+    DAMO_RETURN_IF_ERROR(Writable("find out whether a batch that failed is in").status());
+    commit_in_doubt_ = false;
+    return true;
   }
 
   Status Flush() override {
@@ -441,6 +461,7 @@ class RocksDbStorage final : public Storage {
   // Commits the files of a sorted batch. RocksDB syncs them, their directory and its record of them.
   Status Ingest(const std::vector<std::string>& rows, const std::vector<std::string>& manifest) {
     constexpr std::string_view kAction = "write a sorted batch to";
+    commit_in_doubt_ = false;
     // What was written before may be in memtables, or in a log that is not synced; a loss of power must not
     // leave the batch without it.
     DAMO_ASSIGN_OR_RETURN(const DatabasePointer database, FlushMemtables(kAction, kMaxLevel0Files));
@@ -455,7 +476,10 @@ class RocksDbStorage final : public Storage {
     };
     add(database->rows(), rows);
     add(database->manifest(), manifest);
-    return ToStatus(database->Ingest(files), kAction, " store '", directory(), "'");
+    const rocksdb::Status status = database->Ingest(files);
+    // One that fails without ending the database has not come as far as the record.
+    commit_in_doubt_ = !status.ok() && !database->failure().ok();
+    return ToStatus(status, kAction, " store '", directory(), "'");
   }
 
   // Moves what was written before to table files, once level 0 has room for them. Not only the log is
@@ -480,8 +504,9 @@ class RocksDbStorage final : public Storage {
   DirectoryLock lock_;
   const RocksDbDatabase::Common common_;
   const rocksdb::Options file_options_;
-  std::mutex reopen_mutex_;            // held while a database is opened in the place of another
-  mutable std::mutex database_mutex_;  // guards database_
+  std::atomic<bool> commit_in_doubt_{false};  // of the last sorted batch
+  std::mutex reopen_mutex_;                   // held while a database is opened in the place of another
+  mutable std::mutex database_mutex_;         // guards database_
   DatabasePointer database_;
   std::string state_;  // of a read-only storage: that of the files, just before it opened them
 };

@@ -50,9 +50,10 @@ struct RocksDbStorageOptions {
 // on. The next Write, Flush, Close or commit opens the database anew and goes on with that. Where this fails,
 // too, as on a disk that is still full, the call fails, naming the first failure, and the next one tries
 // again. What was acknowledged is there; a Write that failed stays undone; of a commit that failed all may be
-// there, or nothing. Reads under way end as of the moment they began, or fail. In Durability::kCheckpoint
-// writes are in memory only and would be lost: there all writing ends until the storage is closed and opened
-// again. Files of a sorted batch that could not be written fail that batch only.
+// there, or nothing: to settle that, SettleCommit() opens the database anew, too. Reads under way end as of
+// the moment they began, or fail. In Durability::kCheckpoint writes are in memory only and would be lost:
+// there all writing ends until the storage is closed and opened again. Files of a sorted batch that could not
+// be written fail that batch only.
 StatusOr<std::unique_ptr<Storage>> OpenRocksDbStorage(const std::string& directory,
                                                       const RocksDbStorageOptions& options);
 

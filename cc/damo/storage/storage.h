@@ -47,7 +47,8 @@ class SortedBatch : public ManifestWriter {
   virtual Status Finish() = 0;
   // Makes all of it visible in one atomic step that survives loss of power, whatever the storage's
   // durability. Called once. On failure nothing is visible; if the disk failed while the step itself was
-  // recorded, all of it may become visible later: with a later call that writes, or an opening.
+  // recorded, all of it may become visible later: with a later call that writes, or an opening. See
+  // Storage::SettleCommit().
   virtual Status Commit() = 0;
 };
 
@@ -148,6 +149,11 @@ class Storage {
   // read-only.
   virtual StatusOr<std::unique_ptr<StorageImage>> NewImage() = 0;
 
+  // A new storage in `directory`, which it makes, on the filesystem of this one: for a copy of some of its
+  // rows. It takes little memory; closed, it survives loss of power. FailedPrecondition where this one has no
+  // files.
+  virtual StatusOr<std::unique_ptr<Storage>> NewStorageIn(const std::string& directory) const = 0;
+
   // Visits every row of a group in key order, as of one moment. `visit` may call the storage.
   Status Scan(uint8_t group, const ScanVisitor& visit) const {
     DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<StorageSnapshot> snapshot, NewSnapshot());
@@ -167,6 +173,11 @@ class Storage {
   // An empty batch for rows in order. It may be filled while other calls run; one at a time. It must go
   // before the storage is closed.
   virtual StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() = 0;
+
+  // After the last Commit() has failed: whether its batch may be there all the same. Once this returns, all
+  // of it or nothing is visible, for good and whatever happens to the process. Fails where the disk keeps
+  // that from being found out; it may be called again.
+  virtual StatusOr<bool> SettleCommit() { return false; }
 
   // Of a storage that was opened read-only: whether what it shows is what an opening would show now, as far
   // as sorted batches go. A writer beside it moves on, it does not. Others always are.

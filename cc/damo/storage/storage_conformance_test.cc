@@ -719,6 +719,25 @@ TEST_P(StorageTest, ImageBecomesAStorageAsOfItsMoment) {
   EXPECT_EQ(Manifest("name"), "old");
 }
 
+TEST_P(StorageTest, NewStorageBesideItIsEmptyAndKeepsWhatItGets) {
+  const std::string path = directory_ / "beside";
+  StatusOr<std::unique_ptr<Storage>> made = storage_->NewStorageIn(path);
+  if (!Persistent()) {
+    EXPECT_TRUE(FailsWith(made.status(), StatusCode::kFailedPrecondition, "has no files"));
+    return;
+  }
+  ASSERT_OK(made.status());
+  Put(1, 7, "another's");
+  storage_ = std::move(*made);
+  EXPECT_EQ(ScanAll(1).size(), 0);
+  Put(1, 7, "row");
+  ASSERT_OK(storage_->Close());
+  StatusOr<std::unique_ptr<Storage>> opened = OpenRocksDbStorage(path, RocksDbStorageOptions());
+  ASSERT_OK(opened.status());
+  storage_ = std::move(*opened);
+  EXPECT_EQ(Get(1, {7}), (Rows{"row"}));
+}
+
 TEST_P(StorageTest, FlushAndStatsSucceed) {
   Put(0, 1, "row");
   ASSERT_OK(storage_->Flush());

@@ -80,12 +80,16 @@ class FaultPlan {
   }
 
   // Cuts every file down to what was synced. Names are kept. No file may be open.
-  void LosePower() {
+  void LosePower() { LosePower("", ""); }
+  // The same for the files of `directory` in a copy of it.
+  void LosePower(const std::string& directory, const std::string& copy) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const auto& [path, bytes] : synced_bytes_) {
+      if (path.compare(0, directory.size(), directory) != 0) continue;
+      const std::string file = copy + path.substr(directory.size());
       std::error_code removed_meanwhile;
-      if (std::filesystem::file_size(path, removed_meanwhile) <= bytes || removed_meanwhile) continue;
-      std::filesystem::resize_file(path, bytes);
+      if (std::filesystem::file_size(file, removed_meanwhile) <= bytes || removed_meanwhile) continue;
+      std::filesystem::resize_file(file, bytes);
     }
   }
 

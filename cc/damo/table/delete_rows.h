@@ -17,7 +17,7 @@ namespace damo {
 // Returns how many of them had a row that a lookup would have found.
 //
 // Works in parts of some 100,000 keys, between which apply calls get their turn. Each part is atomic: after a
-// failure or a crash those before it are deleted, the others are not, and the call can be repeated.
+// failure or a crash those before it are deleted, those after it are not, and the call can be repeated.
 StatusOr<int64_t> DeleteRows(Store& store, int64_t group, Span<const uint64_t> keys);
 
 }  // namespace damo

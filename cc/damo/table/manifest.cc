@@ -87,15 +87,7 @@ Status LoadGroup(const Storage& storage, int group, Manifest* manifest) {
   if (!config.ok()) return DataLoss("manifest entry '", name, "': ", config.status().message());
   manifest->configs.emplace(group, *config);
 
-  const std::string state_name = GroupEntry(kStatePrefix, group);
-  DAMO_ASSIGN_OR_RETURN(const auto state, (GetIntegers<int64_t, 2>(storage, state_name)));
-  if (!state) return DataLoss("manifest entry '", state_name, "' is missing");
-  const auto [step, num_rows] = *state;
-  if (step < 0 || num_rows < 0) {
-    return DataLoss("manifest entry '", state_name, "' has step ", step, " and ", num_rows,
-                    " rows, expected >= 0");
-  }
-  manifest->states[group] = {step, num_rows};
+  DAMO_ASSIGN_OR_RETURN(manifest->states[group], GetGroupState(storage, group));
   DAMO_ASSIGN_OR_RETURN(const bool released, HasManifest(storage, GroupEntry(kReleasedPrefix, group)));
   if (released) manifest->released.insert(group);
   return Status();
@@ -162,6 +154,17 @@ Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer) {
 Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer) {
   return writer.PutManifest(GroupEntry(kStatePrefix, group),
                             IntegerBytes(state.step) + IntegerBytes(state.num_rows));
+}
+
+StatusOr<GroupState> GetGroupState(const Storage& storage, int group) {
+  const std::string name = GroupEntry(kStatePrefix, group);
+  DAMO_ASSIGN_OR_RETURN(const auto state, (GetIntegers<int64_t, 2>(storage, name)));
+  if (!state) return DataLoss("manifest entry '", name, "' is missing");
+  const auto [step, num_rows] = *state;
+  if (step < 0 || num_rows < 0) {
+    return DataLoss("manifest entry '", name, "' has step ", step, " and ", num_rows, " rows, expected >= 0");
+  }
+  return GroupState{step, num_rows};
 }
 
 Status PutReleased(int group, ManifestWriter& writer) {

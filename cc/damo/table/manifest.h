@@ -54,6 +54,8 @@ bool IsManifestEntry(std::string_view name);
 
 Status PutGroupConfig(const GroupConfig& config, ManifestWriter& writer);
 Status PutGroupState(int group, const GroupState& state, ManifestWriter& writer);
+// DataLoss if there is none, or what is there cannot be one.
+StatusOr<GroupState> GetGroupState(const Storage& storage, int group);
 Status PutReleased(int group, ManifestWriter& writer);
 // A page of a group's filter (docs/row_format.md); nullopt: all 0. DataLoss if it has another size.
 StatusOr<std::optional<std::string>> GetFilterPage(const Storage& storage, int group, int64_t page);

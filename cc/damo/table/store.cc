@@ -421,6 +421,7 @@ Status Store::AdvanceClock(int64_t millis) {
 Status Store::AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
                           const std::function<Status()>& then) const {
   if (write_back_ != nullptr) return write_back_->FlushAndHold(storage, then);
+  const std::lock_guard<std::mutex> moment_lock(moment_mutex_);  // a storage has one sorted batch at a time
   DAMO_RETURN_IF_ERROR(session_->CheckStillWriting());
   std::vector<std::unique_lock<std::mutex>> apply_locks;
   apply_locks.reserve(tables.size());
@@ -482,18 +483,37 @@ Status Store::EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tab
     std::vector<GroupEdit> edits;
     edits.reserve(tables.size());
     for (const auto& table : tables) edits.push_back({*storage, table->state(), std::nullopt});
-    Status status = edit(edits);
-    for (size_t i = 0; i < tables.size(); ++i) {
-      if (status.ok()) {
-        tables[i]->TakeFromStorage(edits[i].state, edits[i].keys);
-      } else {
-        // A batch that failed while the disk recorded it may be found there later: memory must not know
-        // better.
-        tables[i]->TakeFromStorage(tables[i]->state(), std::nullopt);
-      }
-    }
-    return status;
+    const Status edited = edit(edits);
+    if (!edited.ok()) return TakeWhatIsThere(*storage, tables, edited);
+    for (size_t i = 0; i < tables.size(); ++i) tables[i]->TakeFromStorage(edits[i].state, edits[i].keys);
+    return Status();
   });
+}
+
+// A batch that failed while the disk recorded it may be there, all of it. What the tables log from now on
+// must be on top of the rows that the next opening finds, and the number of rows is part of the batch.
+Status Store::TakeWhatIsThere(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
+                              const Status& failure) {
+  const StatusOr<bool> in_doubt = storage.SettleCommit();
+  if (in_doubt.ok() && !*in_doubt) return failure;
+  const auto take = [&]() -> Status {
+    DAMO_RETURN_IF_ERROR(in_doubt.status());
+    std::vector<GroupState> states;
+    for (const auto& table : tables) {
+      DAMO_ASSIGN_OR_RETURN(states.emplace_back(), GetGroupState(storage, table->group()));
+    }
+    for (size_t i = 0; i < tables.size(); ++i) tables[i]->TakeFromStorage(states[i], std::nullopt);
+    return Status();
+  };
+  const Status taken = take();
+  if (!taken.ok()) {
+    for (const auto& table : tables) table->TakeFromStorage(table->state(), std::nullopt);
+    session_->StopWriting(
+        FailedPrecondition("a change of rows failed as it was recorded (", failure.message(),
+                           "), and whether it is there could not be found out (", taken.message(),
+                           "); that shows when the store is opened again: close it and open it"));
+  }
+  return failure.WithContext("it failed as it was recorded, and all of it may be there");
 }
 
 }  // namespace damo

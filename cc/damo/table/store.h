@@ -113,13 +113,14 @@ class Store {
   // last flushed are gone then. `progress` is told the bytes written, of those that the files have at first.
   Status Compact(const ByteProgress& progress = nullptr);
 
-  // Removes the rows that have expired, a bounded number at a time, and returns how many those were; rows
-  // that compactions have dropped before are not among them. Groups without a time to live are left alone.
-  // Training goes on beside it. Where a tenth of a group's rows or more were removed, its files are written
-  // anew. What was removed before a failure stays removed.
+  // Removes the rows that have expired, kExpirePartRows at a time at most, and returns how many those were;
+  // rows that compactions have dropped before are not among them. Groups without a time to live are left
+  // alone. Training goes on beside it. Where a tenth of a group's rows or more were removed, its files are
+  // written anew. What was removed before a failure stays removed.
   //
   // `progress` (null: nobody asks) is called between parts of the work; a failure that it returns ends the
   // work and is returned.
+  static constexpr int64_t kExpirePartRows = 32768;
   struct ExpireProgress {
     int64_t rows_scanned;
     int64_t rows_removed;
@@ -130,14 +131,17 @@ class Store {
   StatusOr<std::unique_ptr<StoreSnapshot>> TakeSnapshot() const;
 
   // Looks for damage and changes nothing: every checksum of every file, whether each row can be one and is
-  // finite, and whether groups and numbers of rows are the manifest's; of a store that is a checkpoint, also
+  // finite, whether each page of an admission filter can be one, and whether groups and numbers of rows are
+  // the manifest's; of a store that is a checkpoint, also
   // whether it is what its description says. Problems are found, not failures: after one it goes on. Training
   // goes on beside it. `progress` may be null.
   StatusOr<Verification> Verify(const VerifyProgress& progress = nullptr) const;
 
   // Calls `edit` while no apply call runs and the storage holds all there is, the redo log nothing;
   // afterwards the table goes on from what `edit` has written. So what it deletes or replaces stays so after
-  // a crash. Lookups run beside it and see each row as before or after.
+  // a crash. Lookups run beside it and see each row as before or after. If `edit` fails the table goes on as
+  // it was, or, where the disk failed as the batch was recorded and all of that turns out to be there, from
+  // that. Where nobody can find out, no more is written until the store is opened again.
   Status EditGroup(int64_t group, const std::function<Status(GroupEdit& edit)>& edit);
   // The same for several groups, in ascending order, in one atomic batch. `edits` are in their order.
   Status EditGroups(const std::vector<int64_t>& groups,
@@ -217,6 +221,9 @@ class Store {
   std::vector<std::shared_ptr<EmbeddingTable>> Tables() const;
   Status EditTables(const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
                     const std::function<Status(std::vector<GroupEdit>& edits)>& edit);
+  // After an edit that failed; returns the failure to tell.
+  Status TakeWhatIsThere(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
+                         const Status& failure);
   // Calls `then` while no apply call of `tables` runs, and the storage has all there is; in a read-only store
   // all that it will have.
   Status AtOneMoment(Storage& storage, const std::vector<std::shared_ptr<EmbeddingTable>>& tables,
@@ -263,7 +270,8 @@ class Store {
   // In this order: leave to use the storage (session_), change_mutex_, mutex_, then what a flush takes.
   // Held where groups are added, through a restore, and where a moment of all groups is taken.
   mutable std::mutex change_mutex_;
-  mutable std::mutex mutex_;  // guards groups_
+  mutable std::mutex mutex_;         // guards groups_
+  mutable std::mutex moment_mutex_;  // without write-back: held where one of its flushes would be
   std::map<int, Group> groups_;
 };
 

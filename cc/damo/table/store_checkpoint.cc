@@ -14,7 +14,6 @@
 #include "damo/storage/copy_manifest.h"
 #include "damo/storage/directory.h"
 #include "damo/storage/merged_cursor.h"
-#include "damo/storage/rocksdb_storage.h"
 #include "damo/table/cached_table.h"
 #include "damo/table/described_groups.h"
 #include "damo/table/store.h"
@@ -23,9 +22,6 @@ namespace damo {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Of a delta's database while it is written: rows come in sorted batches.
-constexpr int64_t kDeltaMemoryBudget = int64_t{8} << 20;
 
 CheckpointDescription NewDescription(const StoreSession::Settings& settings) {
   CheckpointDescription description;
@@ -82,23 +78,16 @@ Status WriteChangedRows(const StorageSnapshot& now, const CheckpointChain& base,
   return batch->Commit();
 }
 
-Status WriteDeltaDatabase(const std::string& directory, const StorageSnapshot& now,
-                          const CheckpointChain& base, const std::set<int>& groups, RowReporter* reporter,
-                          CheckpointDescription::Base* counts) {
-  RocksDbStorageOptions options;
-  options.memory_budget = kDeltaMemoryBudget;
-  options.durability = Durability::kWal;  // what is closed is durable
-  DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<Storage> storage, OpenRocksDbStorage(directory, options));
+// Fills `delta`, which is empty, and closes it.
+Status FillDelta(Storage& delta, const StorageSnapshot& now, const CheckpointChain& base,
+                 const std::set<int>& groups, RowReporter* reporter, CheckpointDescription::Base* counts) {
   const auto write = [&]() -> Status {
-    DAMO_RETURN_IF_ERROR(CopyManifest(now, *storage));
-    return WriteChangedRows(now, base, groups, *storage, reporter, counts);
+    DAMO_RETURN_IF_ERROR(CopyManifest(now, delta));
+    return WriteChangedRows(now, base, groups, delta, reporter, counts);
   };
   const Status written = write();
-  const Status closed = storage->Close();
-  DAMO_RETURN_IF_ERROR(written.ok() ? closed : written);
-  std::error_code ignored;  // an empty folder does no harm
-  fs::remove(fs::path(directory) / kIngestFolder, ignored);
-  return Status();
+  const Status closed = delta.Close();
+  return written.ok() ? closed : written;
 }
 
 // ---- restore ----
@@ -203,8 +192,13 @@ Status Store::WriteDelta(const std::string& target, const std::string& since, co
   }
   const std::string database = staged->path() + "/" + kDeltaFolder;
   RowReporter reporter(progress, num_total);
-  DAMO_RETURN_IF_ERROR(
-      WriteDeltaDatabase(database, now->stored(), *base, groups, &reporter, &*description.base));
+  {
+    DAMO_ASSIGN_OR_RETURN(const StoreSession::Use storage, session_->BeginRead());
+    DAMO_ASSIGN_OR_RETURN(const std::unique_ptr<Storage> delta, storage->NewStorageIn(database));
+    DAMO_RETURN_IF_ERROR(FillDelta(*delta, now->stored(), *base, groups, &reporter, &*description.base));
+  }
+  std::error_code ignored;  // an empty folder does no harm
+  fs::remove(fs::path(database) / kIngestFolder, ignored);
   DAMO_RETURN_IF_ERROR(reporter.Report());
   DAMO_ASSIGN_OR_RETURN(description.files, DescribeFiles(database, StrCat(kDeltaFolder, "/")));
   return PublishWith(description, *staged);

@@ -663,7 +663,29 @@ TEST(StoreCheckpointFaultTest, ARestoreThatFailsLeavesTheStoreAsItWasOrRestored)
   });
 }
 
-TEST(StoreCheckpointFaultTest, ADeltaThatFailsLeavesNothing) {
+TEST(StoreCheckpointFaultTest, ADeltaThatFailsLeavesNothingAndOneThatDoesNotIsWhole) {
+  ForEachFault([](TestStore& a, const FaultPlan::Fault& fault) {
+    EXPECT_TRUE(IsOk(a.store().Checkpoint(a / "c")));
+    a.Train(2, 1);
+    a.DeleteSome();
+    const Content before = a.content();
+    a.plan().Set(fault);
+    const Status status = a.store().CheckpointDelta(a / "d", a / "c");
+    const bool met = a.plan().num_failed() > 0;
+    a.plan().Set(std::nullopt);
+    EXPECT_FALSE(fs::exists(a / "d.unfinished"));
+    EXPECT_EQ(fs::exists(a / "d"), status.ok()) << status.ToString();
+    EXPECT_EQ(a.content(), before);
+    a.Train(3, 1);
+    if (status.ok()) {
+      EXPECT_TRUE(IsOk(a.store().Restore({a / "d"})));
+      EXPECT_EQ(a.content(), before);
+    }
+    return met;
+  });
+}
+
+TEST(StoreCheckpointFaultTest, ADeltaThatIsRefusedLeavesNothing) {
   TestStore a;
   ASSERT_OK(a.Open());
   a.Train(0, 2);

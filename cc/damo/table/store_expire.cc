@@ -14,9 +14,9 @@
 namespace damo {
 namespace {
 
-// Rows removed at once. Apply calls wait while these are looked at again: some 10 ms where they lie side by
-// side. Each time, what they have changed is flushed first; so not much fewer.
-constexpr size_t kRowsPerEdit = 32768;
+// Apply calls wait while these are looked at again: some 10 ms where they lie side by side. Each time, what
+// they have changed is flushed first; so not much fewer.
+constexpr size_t kRowsPerEdit = Store::kExpirePartRows;
 // Rows looked at between two calls of `progress`.
 constexpr int64_t kRowsPerReport = 65536;
 

@@ -199,15 +199,15 @@ TEST_P(StoreExpireTest, ExpireRemovesExpiredRowsAndCountsThem) {
   Open(Options(10));
   EmbeddingTable& table = Add(Config(1));
   Apply(Add(Config(2, GroupConfig::kNeverExpires)), OnesFor(KeyRange(0, 50)));
-  const Keys keys = KeyRange(0, 20'000);  // more than are removed at once
-  Apply(table, OnesFor(keys));
+  constexpr int64_t kNumRows = Store::kExpirePartRows + 1000;  // more than are removed at once
+  Apply(table, OnesFor(KeyRange(0, kNumRows)));
   ASSERT_OK(store_->Flush());
-  Apply(table, OnesFor(KeyRange(20'000, 10)));  // expires in memory
+  Apply(table, OnesFor(KeyRange(kNumRows, 10)));  // expires in memory
   clock_.AdvanceMillis(9'999);
   Apply(table, OnesFor(KeyRange(100, 100)));
   EXPECT_EQ(Expire(), 0);
   clock_.AdvanceMillis(1);
-  EXPECT_EQ(Expire(), 20'010 - 100);
+  EXPECT_EQ(Expire(), kNumRows + 10 - 100);
   EXPECT_EQ(Expire(), 0);
   EXPECT_EQ(NumStored(1), 100);
   EXPECT_EQ(Size(1), 100);
@@ -219,9 +219,6 @@ TEST_P(StoreExpireTest, ExpireRemovesExpiredRowsAndCountsThem) {
   Open(Options(10));
   EXPECT_EQ(Size(1), 101);
 }
-
-// Rows that one step of Expire() removes at most.
-constexpr int64_t kRowsPerPart = 32768;
 
 TEST_P(StoreExpireTest, ExpireFindsRowsThatLieFarApart) {
   Open(Options(10));
@@ -244,38 +241,41 @@ TEST_P(StoreExpireTest, ExpireFindsRowsThatLieFarApart) {
 TEST_P(StoreExpireTest, ExpireSparesRowsThatAreUpdatedAfterTheyWereFound) {
   Open(Options(10));
   EmbeddingTable& table = Add(Config(1));
-  Apply(table, OnesFor(KeyRange(0, 40'000)));
+  constexpr int64_t kNumRows = Store::kExpirePartRows + 1000;
+  Apply(table, OnesFor(KeyRange(0, kNumRows)));
   clock_.AdvanceMillis(10'000);
   int64_t num_reports = 0;
   const auto update_one = [&](const Store::ExpireProgress& done) {
     // After the first part: of the second one, too, all rows have been expired when the pass began.
     if (num_reports++ == 0) {
-      EXPECT_EQ(done.rows_removed, kRowsPerPart);
-      Apply(table, OnesFor({0, 39'999}));
+      EXPECT_EQ(done.rows_removed, Store::kExpirePartRows);
+      Apply(table, OnesFor({0, kNumRows - 1}));
     }
     return Status();
   };
   const StatusOr<int64_t> num_removed = store_->Expire(update_one);
   ASSERT_OK(num_removed.status());
-  EXPECT_EQ(*num_removed, 39'999);
+  EXPECT_EQ(*num_removed, kNumRows - 1);
   EXPECT_EQ(Size(1), 2);
 }
 
 TEST_P(StoreExpireTest, ExpireReportsAndEndsWhenToldSo) {
   Open(Options(10));
   EmbeddingTable& table = Add(Config(1));
-  for (uint64_t first = 0; first < 80'000; first += 20'000) Apply(table, OnesFor(KeyRange(first, 20'000)));
+  constexpr int64_t kTwoParts = 2 * Store::kExpirePartRows;
+  for (int64_t i = 0; i < 4; ++i) Apply(table, OnesFor(KeyRange(i * kTwoParts / 4, kTwoParts / 4)));
+  Apply(table, OnesFor(KeyRange(kTwoParts, 1000)));
   clock_.AdvanceMillis(10'000);
   int64_t num_reports = 0;
   const auto stop_at_second = [&](const Store::ExpireProgress& done) {
-    EXPECT_EQ(done.rows_removed, kRowsPerPart * ++num_reports);
+    EXPECT_EQ(done.rows_removed, Store::kExpirePartRows * ++num_reports);
     EXPECT_EQ(done.rows_scanned, done.rows_removed);
     return num_reports == 2 ? FailedPrecondition("enough") : Status();
   };
   EXPECT_TRUE(FailsWith(store_->Expire(stop_at_second).status(), StatusCode::kFailedPrecondition,
                         "remove expired rows of store '" + path_ + "': enough"));
-  EXPECT_EQ(NumStored(1), 80'000 - 2 * kRowsPerPart);
-  EXPECT_EQ(Expire(), 80'000 - 2 * kRowsPerPart);
+  EXPECT_EQ(NumStored(1), 1000);
+  EXPECT_EQ(Expire(), 1000);
 }
 
 TEST_P(StoreExpireTest, ReadOnlyStoreDoesNotExpireAndReadsAsItsOwnTimeToLiveSays) {

@@ -43,6 +43,7 @@ StatusOr<Verification> Store::Verify(const VerifyProgress& progress) const {
       }
       DAMO_RETURN_IF_ERROR(storage->VerifyFiles(
           [&](const std::string& name, const Status& outcome) { return verifier.AddFile(name, outcome); }));
+      DAMO_RETURN_IF_ERROR(verifier.VerifyFilters(*storage));
     }
     const auto scan = [&](int group, const ScanVisitor& visit) {
       const bool is_known = snapshot->groups().count(group) != 0;

@@ -154,6 +154,21 @@ TEST_F(StoreVerifyTest, RowsOfAGroupThatTheManifestLacksAreAProblem) {
             std::vector<std::string>{"group 255: has 1 rows, but the manifest has no such group"});
 }
 
+TEST_F(StoreVerifyTest, PageOfAFilterThatHasAnotherSizeIsAProblem) {
+  GroupConfig config;
+  config.group = 4;
+  config.dim = kDim;
+  config.optimizer = Parameters("sgd");
+  config.initializer = Parameters("zeros");
+  config.min_count = 2;
+  config.filter_capacity = 1000;
+  ASSERT_OK(store_->AddGroup(config).status());
+  Write([](StorageBatch& batch) { return PutFilterPage(4, 1, "short", batch); });
+
+  EXPECT_EQ(Problems(), std::vector<std::string>{
+                            "group 4: manifest entry 'filter/004/00000001' has 5 bytes, expected 4096"});
+}
+
 TEST_F(StoreVerifyTest, FlippedByteIsFoundInItsFile) {
   store_.reset();
   std::string largest;

@@ -60,12 +60,16 @@ class TroubledStorage final : public Storage {
     return target_->GetManifest(name);
   }
   StatusOr<std::unique_ptr<StorageImage>> NewImage() override { return target_->NewImage(); }
+  StatusOr<std::unique_ptr<Storage>> NewStorageIn(const std::string& directory) const override {
+    return target_->NewStorageIn(directory);
+  }
   std::unique_ptr<StorageBatch> NewBatch() const override { return target_->NewBatch(); }
   StatusOr<std::unique_ptr<SortedBatch>> NewSortedBatch() override {
     if (before_sorted_batch) DAMO_RETURN_IF_ERROR(before_sorted_batch());
     DAMO_ASSIGN_OR_RETURN(std::unique_ptr<SortedBatch> batch, target_->NewSortedBatch());
     return std::unique_ptr<SortedBatch>(std::make_unique<TroubledSortedBatch>(*this, std::move(batch)));
   }
+  StatusOr<bool> SettleCommit() override { return target_->SettleCommit(); }
   Status Flush() override { return target_->Flush(); }
   void ReleaseRows(uint8_t group, int64_t update_time) override { target_->ReleaseRows(group, update_time); }
   Status RevokeReleases() override { return target_->RevokeReleases(); }

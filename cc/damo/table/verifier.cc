@@ -3,10 +3,12 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "damo/base/float_math.h"
+#include "damo/table/group_filter.h"
 
 namespace damo {
 namespace {
@@ -68,6 +70,16 @@ Status Verifier::VerifyGroups(const GroupScan& scan) {
     const auto it = expected_.find(number);
     DAMO_RETURN_IF_ERROR(it == expected_.end() ? VerifyAbsent(number, scan)
                                                : VerifyRows(number, it->second, scan));
+  }
+  return Status();
+}
+
+Status Verifier::VerifyFilters(const Storage& storage) {
+  for (const auto& [number, group] : expected_) {
+    const std::optional<FilterOptions> filter = group.recipe->config.filter();
+    if (!filter) continue;
+    AddOutcome(StrCat("group ", number), StoredFilterFill(storage, number, *filter).status());
+    DAMO_RETURN_IF_ERROR(Report());
   }
   return Status();
 }

@@ -51,6 +51,8 @@ class Verifier {
   // Reads the rows of all groups there can be: each must be a row, and finite; their numbers must be as
   // expected.
   Status VerifyGroups(const GroupScan& scan);
+  // Reads what `storage` has of the groups' admission filters, in use or not.
+  Status VerifyFilters(const Storage& storage);
 
   Verification TakeFound() { return std::move(found_); }
 

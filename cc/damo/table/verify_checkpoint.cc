@@ -38,6 +38,7 @@ StatusOr<Verification> VerifyChain(CheckpointChain& chain, const VerifyProgress&
   verifier.AddOutcome("checkpoint", CheckDescribedGroups(chain.description(), *manifest));
   DAMO_RETURN_IF_ERROR(chain.VerifyFiles(
       [&](const std::string& name, const Status& outcome) { return verifier.AddFile(name, outcome); }));
+  DAMO_RETURN_IF_ERROR(verifier.VerifyFilters(chain.newest()));
   DAMO_RETURN_IF_ERROR(verifier.VerifyGroups([&](int group, const ScanVisitor& visit) -> Status {
     const std::unique_ptr<RowCursor> rows = chain.NewCursor(static_cast<uint8_t>(group));
     while (rows->Next()) DAMO_RETURN_IF_ERROR(visit(rows->key(), rows->row()));

@@ -14,9 +14,10 @@ namespace damo {
 
 // Looks for damage in the checkpoint in `directory` and in all that it builds on, and changes nothing: files,
 // sizes and checksums against the descriptions, every checksum in the databases, the newest description
-// against its manifest, and whether the rows of the chain can be rows, are finite and as many as the manifest
-// says. Problems are found, not failures; a link of the chain that is missing is one, too. NotFound if
-// `directory` itself is no checkpoint. `progress` may be null.
+// against its manifest, whether the rows of the chain can be rows, are finite and as many as the manifest
+// says, and whether the pages of its admission filters can be pages. Problems are found, not failures; a link
+// of the chain that is missing is one, too. NotFound if `directory` itself is no checkpoint. `progress` may
+// be null.
 StatusOr<Verification> VerifyCheckpoint(const std::string& directory, const VerifyProgress& progress);
 
 }  // namespace damo

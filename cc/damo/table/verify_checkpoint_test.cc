@@ -25,8 +25,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kGroup = 3;
+constexpr int kFilteredGroup = 4;
 
-// A full checkpoint of 100 rows, keys 0 to 99, and a delta in which 10 are new and one is gone.
+// A full checkpoint of 100 rows, keys 0 to 99, and a delta in which 10 are new and one is gone. Another group
+// has no rows, but a filter.
 class VerifyCheckpointTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -36,6 +38,10 @@ class VerifyCheckpointTest : public testing::Test {
     ASSERT_OK(store.status());
     const auto table = (*store)->AddGroup(TableConfig(kGroup, 2, "adagrad", "zeros"));
     ASSERT_OK(table.status());
+    GroupConfig filtered = TableConfig(kFilteredGroup, 2, "sgd", "zeros");
+    filtered.min_count = 2;
+    filtered.filter_capacity = 1000;
+    ASSERT_OK((*store)->AddGroup(filtered).status());
     Apply(**table, {KeyRange(0, 100), Floats(200, 1.0f)});
     ASSERT_OK((*store)->Checkpoint(full_));
     Apply(**table, {KeyRange(100, 10), Floats(20, 1.0f)});
@@ -55,7 +61,7 @@ class VerifyCheckpointTest : public testing::Test {
     return found.ok() ? found->problems() : std::vector<std::string>();
   }
 
-  // Changes rows of the delta, and describes its files anew.
+  // Changes the delta, and describes its files anew.
   void WriteIntoDelta(const std::function<Status(StorageBatch&)>& fill) {
     StatusOr<CheckpointDescription> description = ReadDescription(delta_);
     ASSERT_OK(description.status());
@@ -102,6 +108,13 @@ TEST_F(VerifyCheckpointTest, RowsOfTheChainMustBeRowsAndAsManyAsTheManifestSays)
                                              "group 3: has 108 rows, by the manifest 109"};
   EXPECT_EQ(ProblemsOf(delta_), expected);
   EXPECT_TRUE(ProblemsOf(full_).empty());
+}
+
+TEST_F(VerifyCheckpointTest, PageOfAFilterThatHasAnotherSizeIsAProblem) {
+  WriteIntoDelta([](StorageBatch& batch) { return PutFilterPage(kFilteredGroup, 1, "short", batch); });
+  EXPECT_EQ(
+      ProblemsOf(delta_),
+      std::vector<std::string>{"group 4: manifest entry 'filter/004/00000001' has 5 bytes, expected 4096"});
 }
 
 TEST_F(VerifyCheckpointTest, DescriptionMustBeTheManifests) {
