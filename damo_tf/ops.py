@@ -455,8 +455,8 @@ def _anchor_gradient(token: tf.Tensor, probe_gradient: tf.Tensor) -> tf.Tensor:
     """The token; but 0 where the loss scale is a constant: no optimizer looks out for NaN then."""
     if not tf.is_symbolic_tensor(probe_gradient) or varies_between_runs(probe_gradient):
         return token
-    with tf.control_dependencies([token]):
-        return tf.zeros([])
+    # Made of the token: TensorFlow may drop a control edge to it and, with that, the apply op.
+    return tf.where(tf.math.is_nan(token), 0.0, token)
 
 
 tf.no_gradient("DamoEmbeddingApplyCombinedGradients")

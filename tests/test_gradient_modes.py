@@ -171,6 +171,17 @@ def test_rows_take_one_step_per_batch(store, batches, train):
     assert layer.anchor.numpy() == 0
 
 
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_rows_take_one_step_per_batch_below_a_dense_part(store, batches, optimizer, steps_per_execution):
+    ids = keras.Input(IDS_SHAPE[1:], dtype="int64")
+    model = keras.Model(ids, keras.layers.Dense(DIM)(embedding(store)(ids)))
+    model.compile(optimizer, "mse", steps_per_execution=steps_per_execution)
+    batches.fit(model)
+    assert step_of(store) == len(batches)
+    assert store.size() == len(batches.keys)
+
+
 def test_rows_take_one_step_per_batch_in_a_recomputed_part_of_a_fitted_model(store, batches):
     class Recomputed(Subclassed):
         def build(self, input_shape):
