@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <mutex>
 #include <new>
 #include <random>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -552,6 +554,60 @@ TEST(RedoLogThreadTest, AppendDoesNotWaitForASyncAndWaitersShareTheNext) {
   for (std::thread& follower : followers) follower.join();
 
   EXPECT_EQ(file_system.syncs(), 2);
+}
+
+// Every fifth sync fails.
+class FlakyLogFileSystem final : public ForwardingLogFileSystem {
+ public:
+  int SyncData(int fd) override {
+    if (++num_syncs_ % 5 != 0) return ForwardingLogFileSystem::SyncData(fd);
+    errno = EIO;
+    return -1;
+  }
+
+ private:
+  std::atomic<int> num_syncs_{0};
+};
+
+TEST(RedoLogThreadTest, RenewalBesideThoseWhoWaitForASync) {
+  constexpr int kThreads = 4;
+  constexpr int kRecords = 100;
+  const TestDirectory directory;
+  FlakyLogFileSystem file_system;
+  auto log = MustOpenRedoLog(OptionsWith(&file_system, directory.path(), 2000));
+  std::shared_mutex moment;  // exclusive: no Append() runs
+  uint64_t committed = 0;    // guarded by it
+  std::atomic<int> num_renewals{0};
+  const auto renew = [&] {
+    const std::lock_guard lock(moment);
+    if (log->failure().ok()) return;  // someone else was first
+    ASSERT_OK(Renew(log.get(), {}, &committed));
+    ++num_renewals;
+  };
+  std::vector<Records> acknowledged(kThreads);
+  std::vector<std::thread> writers;
+  for (int t = 0; t < kThreads; ++t) {
+    writers.emplace_back([&, t] {
+      while (acknowledged[t].size() < kRecords) {
+        const std::string record = StrCat("thread ", t, " record ", acknowledged[t].size());
+        const StatusOr<uint64_t> lsn = [&] {
+          const std::shared_lock lock(moment);
+          return AppendRecord(log.get(), record);
+        }();
+        if (lsn.ok()) acknowledged[t][*lsn] = record;
+        if (!lsn.ok() || !log->Sync(*lsn + 1).ok()) renew();
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  renew();
+  EXPECT_GT(num_renewals, 0);
+  Records all;
+  for (Records& records : acknowledged) all.merge(records);
+  EXPECT_EQ(all.size(), size_t{kThreads} * kRecords);
+  EXPECT_EQ(all.rbegin()->first + 1, log->next_lsn());
+  EXPECT_EQ(ReadRecords(directory.path(), committed), From(all, committed));
+  EXPECT_EQ(log->bytes(), BytesOnDisk(directory.path()));
 }
 
 TEST(RedoLogThreadTest, AppendSyncAndTrimFromManyThreads) {
