@@ -38,6 +38,8 @@ class Sizes:
         plan: steps of most workloads.
         fill: steps before the clock starts until a small budget is full.
         redo_steps: steps after which a process is killed.
+        look_ahead_steps: in one turn, where look-ahead is measured: it begins anew with each turn.
+        device_seconds: of a step, where it waits for a device.
         engine_seconds: of each repetition of a micro-benchmark.
         still_seconds: without a write, after which compaction is taken to have ended.
     """
@@ -54,6 +56,8 @@ class Sizes:
     plan: Plan = FULL_PLAN
     fill: int = 40
     redo_steps: tuple[int, ...] = (4, 16, 64, 256, 512)
+    look_ahead_steps: int = 16
+    device_seconds: float = 0.1
     engine_seconds: float = 0.2
     still_seconds: float = 2.0
 
@@ -83,6 +87,8 @@ QUICK = Sizes(
     plan=Plan(warmup=3, steps=2, repetitions=3),
     fill=4,
     redo_steps=(2, 8),
+    look_ahead_steps=8,
+    device_seconds=0.02,
     engine_seconds=0.05,
     still_seconds=1.0,
 )
@@ -100,6 +106,8 @@ TINY = Sizes(
     plan=Plan(warmup=1, steps=1, repetitions=2),
     fill=1,
     redo_steps=(2,),
+    look_ahead_steps=2,
+    device_seconds=0.001,
     engine_seconds=0.001,
     still_seconds=0.01,
 )
@@ -164,7 +172,7 @@ class Bench:
                     directory=str(path),
                     memory_budget=FULL_BUDGET,
                     durability="checkpoint",
-                    prefetch=False,
+                    look_ahead=None,
                 ),
             )
             worker.call("prefill", first=first, last=rows)

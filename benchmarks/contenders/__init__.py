@@ -34,7 +34,11 @@ class Settings:
         ttl_seconds: of the `damo` module: the time to live of rows; `None`: for ever.
         read_only: of the `damo` module: open beside one that writes.
         model: of the `damo` module: whose groups the store has, "layer" or "deepfm".
-        prefetch: of damo_tf: look ahead with `damo_tf.data.prefetch_rows`.
+        look_ahead: of damo_tf: the depth of `damo_tf.data.prefetch_rows`; 0: the same dataset without it;
+            `None`: no dataset.
+        device_seconds: of damo_tf: how long each step leaves the processor alone, as one does whose dense
+            part a device computes.
+        cold_files: of damo_tf: whether what it reads is not in the system's page cache.
         bag: of damo_tf: ids in a bag, whose rows are averaged into one vector; 0: each row is one.
         fused: of damo_tf: whether the layer's combiner does so, or TensorFlow with the rows.
         embedding: of DeepFM: "none", "gradients" (none either, but gradients up to where embeddings would
@@ -50,7 +54,9 @@ class Settings:
     ttl_seconds: int | None = None
     read_only: bool = False
     model: str = "layer"
-    prefetch: bool = False
+    look_ahead: int | None = None
+    device_seconds: float = 0.0
+    cold_files: bool = False
     bag: int = 0
     fused: bool = True
     embedding: str = "none"

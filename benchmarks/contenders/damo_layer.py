@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +36,7 @@ class DamoLayer:
             combiner="mean" if settings.bag and settings.fused else None,
         )
         self._layer.build((None,))
-        self._prefetch = settings.prefetch
+        self._settings = settings
         self._step = tf.function(self._take_step, input_signature=[tf.TensorSpec([None], tf.int64)])
 
     def prefill(self, first: int, last: int) -> None:
@@ -43,15 +47,22 @@ class DamoLayer:
 
     def prepare(self, batches: NDArray[np.int64]) -> Any:
         """Tensors of keys."""
-        if not self._prefetch:
+        depth = self._settings.look_ahead
+        if depth is None:
             return [tf.constant(scatter(batch)) for batch in batches]
         dataset = tf.data.Dataset.from_tensor_slices(scatter(batches))
-        return look_ahead()(dataset, self._layer, ids=lambda ids: ids, depth=2)
+        if depth > 0:
+            dataset = look_ahead()(dataset, self._layer, depth=depth)
+        if self._settings.cold_files:
+            drop_from_page_cache(Path(self._settings.directory))
+        return iter(dataset)  # no row is read before the first batch is asked for
 
     def run(self, prepared: Any) -> None:
         """Takes the steps."""
         for ids in prepared:
             self._step(ids)
+            if self._settings.device_seconds > 0:
+                time.sleep(self._settings.device_seconds)
 
     def settle(self) -> None:
         """Flushes the store."""
@@ -87,3 +98,12 @@ def make(settings: Settings) -> DamoLayer:
 def look_ahead() -> Any:
     """`damo_tf.data.prefetch_rows`; `None` where this damo_tf does not have it."""
     return getattr(getattr(damo_tf, "data", None), "prefetch_rows", None)
+
+
+def drop_from_page_cache(directory: Path) -> None:
+    """Lets the system forget what it has of table files, so that rows are read from the disk."""
+    for path in directory.rglob("*.sst"):
+        with suppress(FileNotFoundError):  # merged with others meanwhile
+            file = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.bench import MIB, Bench
@@ -12,15 +12,47 @@ from benchmarks.launcher import run
 from benchmarks.results import Section, Target
 from benchmarks.timing import take_turns
 
-HIT_SHARES = (0.5, 0.9, 0.99)
 NOT_AVAILABLE = "not available in this version"
+
+LOOK_AHEAD_DEPTH = 2
+
+
+@dataclass(frozen=True)
+class LookAhead:
+    """Steps whose rows are read ahead or not.
+
+    Attributes:
+        hot_share: of ids, whose rows are in memory anyway.
+        device: whether steps wait for a device, or take what there is of the processor.
+        cold_files: whether rows that are read come from the disk, or from the system's page cache.
+    """
+
+    hot_share: float
+    device: bool = False
+    cold_files: bool = False
+
+    def title(self, device_seconds: float) -> str:
+        """What is measured."""
+        wait = f", {device_seconds * 1e3:.0f} ms of each step on a device" if self.device else ""
+        cold = ", files not in the page cache" if self.cold_files else ""
+        return f"look-ahead with prefetch_rows: {self.hot_share:.0%} of ids hot{wait}{cold}"
+
+
+LOOK_AHEAD = (
+    LookAhead(0.5),
+    LookAhead(0.9),
+    LookAhead(0.99),
+    LookAhead(0.9, device=True),
+    LookAhead(0.9, cold_files=True),
+    LookAhead(0.9, device=True, cold_files=True),
+)
 
 
 def measure(bench: Bench) -> list[Section]:
     """Everything but step times of the other workloads; of damo_tf alone."""
     if not bench.has("damo_layer"):
         return []
-    return [*bytes_of_rows(bench), *opening(bench), *threads(bench), *prefetch(bench)]
+    return [*bytes_of_rows(bench), *opening(bench), *threads(bench), *look_ahead(bench)]
 
 
 def bytes_of_rows(bench: Bench) -> list[Section]:
@@ -106,25 +138,45 @@ def threads(bench: Bench) -> list[Section]:
     return [Section(title, times, sizes.batch, "damo_tf, 1 thread")]
 
 
-def prefetch(bench: Bench) -> list[Section]:
-    """Steps with and without look-ahead, by the share of ids whose rows are in memory anyway."""
-    title = "look-ahead with prefetch_rows"
+def look_ahead(bench: Bench) -> list[Section]:
+    """Steps with and without look-ahead, over the same dataset."""
+    if not can_look_ahead(bench):
+        return [Section("look-ahead", figures={"damo_tf.data.prefetch_rows": NOT_AVAILABLE})]
+    directories = {
+        depth: bench.filled_copy("damo_layer", bench.sizes.large_rows, Settings())
+        for depth in (0, LOOK_AHEAD_DEPTH)
+    }
+    return [look_ahead_case(bench, case, directories) for case in LOOK_AHEAD]
+
+
+def can_look_ahead(bench: Bench) -> bool:
+    """Whether this damo_tf has look-ahead."""
+    worker = bench.start("damo_layer", Settings())
+    figures = worker.call("figures")
+    bench.discard(worker)
+    return bool(figures["can_prefetch"])
+
+
+def look_ahead_case(bench: Bench, case: LookAhead, directories: dict[int, Path]) -> Section:
+    """One case; `directories` has a filled store for each depth."""
     sizes = bench.sizes
-    without = Settings(memory_budget=sizes.small_budget)
-    workers = {"damo_tf": bench.start_filled("damo_layer", sizes.large_rows, without)}
-    if not workers["damo_tf"].call("figures")["can_prefetch"]:
-        bench.discard(*workers.values())
-        return [Section(title, figures={"damo_tf.data.prefetch_rows": NOT_AVAILABLE})]
-    ahead = replace(without, prefetch=True)
-    workers["damo_tf, prefetch_rows"] = bench.start_filled("damo_layer", sizes.large_rows, ahead)
-    sections = []
-    for share in HIT_SHARES:
-        hot = sizes.large_rows // 100
-        ids = bench.streams.mixed(hot, sizes.large_rows, share, sizes.plan.last, sizes.batch)
-        times = take_turns(workers, dict.fromkeys(workers, ids), sizes.plan)
-        sections.append(Section(f"{title}: {share:.0%} of ids hot", times, sizes.batch, "damo_tf"))
+    plan = replace(sizes.plan, steps=sizes.look_ahead_steps)
+    settings = Settings(
+        memory_budget=sizes.small_budget,
+        device_seconds=sizes.device_seconds if case.device else 0.0,
+        cold_files=case.cold_files,
+    )
+    workers = {
+        f"damo_tf{', prefetch_rows' if depth else ''}": bench.start(
+            "damo_layer", replace(settings, directory=str(directory), look_ahead=depth)
+        )
+        for depth, directory in directories.items()
+    }
+    hot = sizes.large_rows // 100
+    ids = bench.streams.mixed(hot, sizes.large_rows, case.hot_share, plan.last, sizes.batch)
+    times = take_turns(workers, dict.fromkeys(workers, ids), plan)
     bench.discard(*workers.values())
-    return sections
+    return Section(case.title(sizes.device_seconds), times, sizes.batch, "damo_tf")
 
 
 def folder_bytes(folder: Path) -> int:

@@ -89,7 +89,7 @@ def test_store_opens_after_each_kill(tmp_path, launch):
     assert [name.split(",")[0] for name in opened] == ["0 steps", "2 steps"]
 
 
-@pytest.mark.parametrize("measure", [costs.bytes_of_rows, costs.threads, costs.prefetch])
+@pytest.mark.parametrize("measure", [costs.bytes_of_rows, costs.threads, costs.look_ahead])
 def test_other_costs_are_told(tmp_path, measure):
     for section in measure(Bench(tmp_path, launch_here, TINY, CONTENDERS)):
         assert section.times or section.figures
