@@ -48,8 +48,11 @@ def loaded_libraries(name: str) -> set[str]:
 
 # ---- Symbols ----
 
-BINDING = re.compile(rb"binding file (\S+) \[\d+\] to (\S+) \[\d+\]: \w+ symbol `([^']+)'")
-OURS = re.compile(rb"/(librocksdb|libdamo_core)[^/]*$")
+#: What of the engine and RocksDB was bound to whom.
+BINDING = re.compile(
+    rb"binding file (\S*/(?:librocksdb|libdamo_core)[^/\s]*) \[\d+\] to (\S+) \[\d+\]: \w+ symbol `([^']+)'"
+)
+NOT_OF_THE_LOADER = re.compile(rb"^(?! *\d+:\t).*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,27 @@ class Binding:
     symbol: str
 
 
-def run_and_watch_bindings(program: str, *arguments: object) -> tuple[set[Binding], str]:
+def run_and_watch_bindings(program: str, folder: Path, *arguments: object) -> tuple[set[Binding], str]:
     """Runs a program; returns what of the engine and RocksDB was bound to whom, and the output."""
-    found, errors = set(), []
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", program, *map(str, arguments)],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "LD_DEBUG": "bindings",
-            "LD_BIND_NOW": "1",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        for line in process.stderr:  # hundreds of megabytes; the loader says nothing to stdout
-            match = BINDING.search(line)
-            if match and OURS.search(match[1]):
-                found.add(Binding(*(name.decode() for name in match.groups())))
-            elif not re.match(rb" *\d+:\t", line):
-                errors.append(line.decode())
-        output = process.stdout.read().decode()
-    assert process.returncode == 0, "".join(errors)
-    return found, output
+    told = folder / "bindings"  # hundreds of megabytes in short lines, for which a pipe is slow
+    with told.open("wb") as stderr:
+        completed = subprocess.run(
+            [sys.executable, "-P", "-c", program, *map(str, arguments)],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "LD_DEBUG": "bindings",
+                "LD_BIND_NOW": "1",
+            },
+            stdout=subprocess.PIPE,  # the loader says nothing there
+            stderr=stderr,
+            check=False,
+        )
+    text = told.read_bytes()
+    told.unlink()
+    assert completed.returncode == 0, b"".join(NOT_OF_THE_LOADER.findall(text)).decode()
+    found = {Binding(*(name.decode() for name in groups)) for groups in BINDING.findall(text)}
+    return found, completed.stdout.decode()
 
 
 def to_tensorflow(found: set[Binding]) -> set[Binding]:
@@ -92,7 +93,8 @@ def to_tensorflow(found: set[Binding]) -> set[Binding]:
 def shared_store_process(request, tmp_path_factory) -> tuple[set[Binding], str]:
     """Bindings and output of SHARE_A_STORE, TensorFlow imported first or last."""
     program = f"{request.param}\n{SHARE_A_STORE}"
-    return run_and_watch_bindings(program, tmp_path_factory.mktemp("shared") / "store")
+    folder = tmp_path_factory.mktemp("shared")
+    return run_and_watch_bindings(program, folder, folder / "store")
 
 
 def test_engine_and_rocksdb_call_nothing_of_tensorflow(shared_store_process):
@@ -102,10 +104,10 @@ def test_engine_and_rocksdb_call_nothing_of_tensorflow(shared_store_process):
     assert to_tensorflow(found) == set()
 
 
-def test_rocksdb_loaded_after_tensorflow_without_care_would_call_it():
+def test_rocksdb_loaded_after_tensorflow_without_care_would_call_it(tmp_path):
     (rocksdb,) = loaded_libraries("librocksdb")
     program = f"import tensorflow, ctypes, os; ctypes.CDLL({rocksdb!r}, os.RTLD_NOW)"
-    assert to_tensorflow(run_and_watch_bindings(program)[0])
+    assert to_tensorflow(run_and_watch_bindings(program, tmp_path)[0])
 
 
 def needed_libraries(library: Path) -> list[str]:
