@@ -7,6 +7,7 @@
 #include "damo/table/embedding_table.h"
 #include "ops/device_executor.h"
 #include "ops/embedding_inputs.h"
+#include "ops/read_ahead_executor.h"
 #include "ops/table_resource.h"
 #include "ops/tf_status.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -106,8 +107,7 @@ class EmbeddingPrefetchOp final : public OpKernel {
     RunKernel(ctx, [&]() -> absl::Status {
       TF_ASSIGN_OR_RETURN(const TablePtr resource, TableInput(ctx, 0));
       const Tensor& keys = ctx->input(1);
-      DeviceExecutor executor(ctx);
-      const Status status = resource->table().Prefetch(KeySpan<Key>(keys), padding_key_, executor);
+      const Status status = resource->table().Prefetch(KeySpan<Key>(keys), padding_key_, ReadAheadExecutor());
       if (status.ok()) ctx->set_output(0, keys);
       return ToAbslStatus(status);
     });

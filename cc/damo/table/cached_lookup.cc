@@ -67,10 +67,12 @@ struct CachedTable::Missed {
   std::vector<uint32_t> slots;     // of each distinct key; kNoSlot: it is not kept. Empty: none is
   std::vector<CachedRow*> rows;    // of each slot: beside the lock only these are safe to follow
   uint64_t read = 0;               // RowCache::BeginRead(), if there are slots
-  bool absent = false;             // none has a row
+  bool absent;                     // none has a row
 
-  Missed(const LookupCall& call, std::vector<int64_t> missed)
-      : positions(std::move(missed)), unique(KeysAt(call, positions), std::nullopt) {}
+  Missed(const LookupCall& call, std::vector<int64_t> its_positions, bool are_absent)
+      : positions(std::move(its_positions)),
+        unique(KeysAt(call, positions), std::nullopt),
+        absent(are_absent) {}
 
   static std::vector<uint64_t> KeysAt(const LookupCall& call, const std::vector<int64_t>& positions) {
     std::vector<uint64_t> keys;
@@ -84,21 +86,8 @@ Status CachedTable::DoLookup(const Storage& storage, Span<const uint64_t> keys, 
                              Executor& executor, Span<float> weights) const {
   const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
   const bool keep = options.training || session().settings().read_only;
-  return FindAll(
-      storage,
-      {keys, OptionsFor(*recipe, options), {*recipe, NowMillis(), /*learning_rate=*/0}, keep, weights},
-      executor);
-}
-
-Status CachedTable::DoPrefetch(const Storage& storage, Span<const uint64_t> keys,
-                               std::optional<uint64_t> padding_key, Executor& executor) const {
-  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
-  LookupOptions options;
-  options.padding_key = padding_key;
-  return FindAll(storage, {keys, options, {*recipe, NowMillis(), /*learning_rate=*/0}, true, {}}, executor);
-}
-
-Status CachedTable::FindAll(const Storage& storage, const LookupCall& call, Executor& executor) const {
+  const LookupCall call{
+      keys, OptionsFor(*recipe, options), {*recipe, NowMillis(), /*learning_rate=*/0}, keep, weights};
   std::mutex mutex;  // guards missed
   std::vector<int64_t> missed;
   bool absent = false;  // what is missed is not in the storage either
@@ -112,12 +101,26 @@ Status CachedTable::FindAll(const Storage& storage, const LookupCall& call, Exec
       return Status();
     };
     DAMO_RETURN_IF_ERROR(
-        ParallelForStatus(executor, static_cast<int64_t>(call.keys.size()), kMinKeysPerBlock, copy));
+        ParallelForStatus(executor, static_cast<int64_t>(keys.size()), kMinKeysPerBlock, copy));
   }
-  if (missed.empty()) return Status();
-  Missed rest(call, std::move(missed));
-  rest.absent = absent;
-  return ReadMissed(storage, call, rest, executor);
+  return ReadMissed(storage, call, std::move(missed), absent, executor);
+}
+
+// Looks for the keys in the calling thread alone: that is little work, and other threads have better to do.
+Status CachedTable::DoPrefetch(const Storage& storage, Span<const uint64_t> keys,
+                               std::optional<uint64_t> padding_key, Executor& executor) const {
+  const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
+  LookupOptions options;
+  options.padding_key = padding_key;
+  const LookupCall call{keys, options, {*recipe, NowMillis(), /*learning_rate=*/0}, /*keep=*/true, {}};
+  std::vector<int64_t> missed;
+  bool absent = false;  // what is missed is not in the storage either
+  {
+    const std::shared_lock<FairSharedMutex> lock(cache_->mutex());
+    absent = cache_->holds_all_rows();
+    missed = FindMissed(call);
+  }
+  return ReadMissed(storage, call, std::move(missed), absent, executor);
 }
 
 // Copies what is in memory; returns the positions of what is not. Keys are worked on in a pipeline: while one
@@ -127,7 +130,6 @@ std::vector<int64_t> CachedTable::CopyHits(const LookupCall& call, int64_t begin
   const uint64_t* const keys = call.keys.data() + begin;
   const bool has_padding = call.options.padding_key.has_value();
   const uint64_t padding_key = call.options.padding_key.value_or(0);
-  const bool copy = !call.weights.empty();
   const size_t row_bytes = kRowHeaderBytes + sizeof(float) * dim();
   std::array<uint64_t, kRing> hashes;
   std::array<CachedRow*, kRing> rows;  // where the key probably is; null: nowhere
@@ -154,22 +156,42 @@ std::vector<int64_t> CachedTable::CopyHits(const LookupCall& call, int64_t begin
     CachedRow* row = rows[i % kRing];
     if (has_padding && keys[i] == padding_key) {
       ++num_padding;
-      if (copy) std::fill_n(call.output(begin + static_cast<int64_t>(i), dim()), dim(), 0.0f);
+      std::fill_n(call.output(begin + static_cast<int64_t>(i), dim()), dim(), 0.0f);
     } else {
       if (row != nullptr && row->key != keys[i]) row = FindRow(keys[i], hashes[i % kRing]);
       if (row == nullptr || row->state != SlotState::kReady) {
         missed.push_back(begin + static_cast<int64_t>(i));
       } else {
         if (call.keep) row->SetReferenced();
-        if (copy) CopyHit(*row, call, call.output(begin + static_cast<int64_t>(i), dim()));
+        CopyHit(*row, call, call.output(begin + static_cast<int64_t>(i), dim()));
       }
     }
     if (i + kRowAhead < n) ask_for_row(i + kRowAhead);
     if (i + kIndexAhead < n) ask_for_index(i + kIndexAhead);
   }
-  if (copy) {
-    atomic_counters().lookup_keys += static_cast<int64_t>(n) - num_padding;
-    atomic_counters().cache_misses += static_cast<int64_t>(missed.size());
+  atomic_counters().lookup_keys += static_cast<int64_t>(n) - num_padding;
+  atomic_counters().cache_misses += static_cast<int64_t>(missed.size());
+  return missed;
+}
+
+// The positions of keys that are not in memory. Looks at the index alone, for rows themselves cost a miss of
+// the processor's caches each. So a key that has the tag of another one passes for a row in memory: one in
+// some hundred thousand, and whoever looks it up reads it.
+std::vector<int64_t> CachedTable::FindMissed(const LookupCall& call) const {
+  const size_t n = call.keys.size();
+  std::array<uint64_t, kRing> hashes;
+  const auto ask_for_index = [&](size_t i) {
+    const uint64_t hash = HashKey(call.keys[i]);
+    hashes[i % kRing] = hash;
+    cache_->ShardFor(hash).PrefetchIndex(TagOf(hash));
+  };
+  for (size_t i = 0; i < std::min(n, kIndexAhead); ++i) ask_for_index(i);
+  std::vector<int64_t> missed;
+  for (size_t i = 0; i < n; ++i) {
+    const uint64_t hash = hashes[i % kRing];
+    const bool found = cache_->ShardFor(hash).Candidate(TagOf(hash)) != RowShard::kNoSlot;
+    if (!found && call.keys[i] != call.options.padding_key) missed.push_back(static_cast<int64_t>(i));
+    if (i + kIndexAhead < n) ask_for_index(i + kIndexAhead);
   }
   return missed;
 }
@@ -204,8 +226,10 @@ void CachedTable::CopyMissing(uint64_t key, const LookupCall& call, float* weigh
   }
 }
 
-Status CachedTable::ReadMissed(const Storage& storage, const LookupCall& call, Missed& missed,
-                               Executor& executor) const {
+Status CachedTable::ReadMissed(const Storage& storage, const LookupCall& call, std::vector<int64_t> positions,
+                               bool absent, Executor& executor) const {
+  if (positions.empty()) return Status();
+  Missed missed(call, std::move(positions), absent);
   if (call.keep) AllocateSlots(call, missed);
   const auto read = [&](int64_t begin, int64_t end) -> Status {
     for (int64_t i = begin; missed.absent && i < end; ++i) {

@@ -194,6 +194,66 @@ TEST_F(CachedTableTest, PrefetchBringsRowsIntoMemoryAndChangesNoResult) {
   EXPECT_TRUE(SameTables(*table_, *oracle_, KeyRange(0, 200)));
 }
 
+// Counts how often it is asked for threads.
+class CountingExecutor final : public Executor {
+ public:
+  void ParallelFor(int64_t total, int64_t min_block, const Block& block) override {
+    ++num_calls;
+    Executor::Inline()->ParallelFor(total, min_block, block);
+  }
+  int num_calls = 0;
+};
+
+TEST_F(CachedTableTest, PrefetchTakesThreadsToReadOnly) {
+  Make();
+  ApplyToBoth(NewBatchOf(KeyRange(0, 500)));
+  ASSERT_OK(tables_->Flush());
+  Make();
+  CountingExecutor executor;
+  ASSERT_OK(table_->Prefetch(KeyRange(0, 500), std::nullopt, executor));
+  EXPECT_EQ(executor.num_calls, 1);
+  CountReads();
+  ASSERT_OK(table_->Prefetch(KeyRange(0, 500), std::nullopt, executor));
+  EXPECT_EQ(num_read_, 0) << "all are in memory";
+  EXPECT_EQ(executor.num_calls, 1);
+}
+
+// HashKey() backwards.
+uint64_t KeyOfHash(uint64_t hash) {
+  const auto undo_shift = [](uint64_t x, int bits) {
+    uint64_t y = x;
+    for (int known = bits; known < 64; known += bits) y = x ^ (y >> bits);
+    return y;
+  };
+  const auto inverse = [](uint64_t odd) {
+    uint64_t x = odd;  // right in three bits, with each round in twice as many
+    for (int i = 0; i < 5; ++i) x *= 2 - odd * x;
+    return x;
+  };
+  hash = undo_shift(hash, 31) * inverse(0x94d049bb133111ebULL);
+  hash = undo_shift(hash, 27) * inverse(0xbf58476d1ce4e5b9ULL);
+  return undo_shift(hash, 30);
+}
+
+TEST_F(CachedTableTest, KeyThatPrefetchTakesForOneInMemoryIsReadByTheLookup) {
+  const uint64_t hash = HashKey(7);
+  const Keys keys{7, KeyOfHash(hash ^ (uint64_t{1} << 32))};  // of one shard, with one tag
+  ASSERT_EQ(TagOf(HashKey(keys[1])), TagOf(hash));
+  ASSERT_NE(keys[1], keys[0]);
+  Make();
+  ApplyToBoth(NewBatchOf(keys));
+  ASSERT_OK(tables_->Flush());
+  Make();
+  ASSERT_OK(table_->Prefetch({keys.data(), 1}, std::nullopt, *Executor::Inline()));
+  CountReads();
+  ASSERT_OK(table_->Prefetch(keys, std::nullopt, *Executor::Inline()));
+  EXPECT_EQ(num_read_, 0);
+  EXPECT_TRUE(SameBits(LookupToTrain(*table_, keys), Lookup(*oracle_, keys)));
+  EXPECT_EQ(num_read_, 1);
+  ApplyToBoth(NewBatchOf(keys));
+  EXPECT_TRUE(SameTables(*table_, *oracle_, keys));
+}
+
 TEST_F(CachedTableTest, PrefetchOfMoreThanThereIsRoomForDoesNoHarm) {
   Make(Small());
   ApplyToBoth(NewBatch(300, 300));
