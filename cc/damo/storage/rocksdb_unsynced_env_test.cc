@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <rocksdb/file_system.h>
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,7 +25,7 @@ using rocksdb::IOStatus;
 // Counts how often files and directories are synced.
 class CountingFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  explicit CountingFileSystem(int* num_syncs)
+  explicit CountingFileSystem(std::atomic<int>* num_syncs)
       : FileSystemWrapper(rocksdb::FileSystem::Default()), num_syncs_(num_syncs) {}
   const char* Name() const override { return "damo.CountingFileSystem"; }
 
@@ -51,7 +52,7 @@ class CountingFileSystem final : public rocksdb::FileSystemWrapper {
  private:
   class CountedFile final : public rocksdb::FSWritableFileOwnerWrapper {
    public:
-    CountedFile(std::unique_ptr<rocksdb::FSWritableFile> file, int* num_syncs)
+    CountedFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::atomic<int>* num_syncs)
         : FSWritableFileOwnerWrapper(std::move(file)), num_syncs_(num_syncs) {}
     IOStatus Sync(const IOOptions& options, IODebugContext* debug) override {
       ++*num_syncs_;
@@ -63,11 +64,11 @@ class CountingFileSystem final : public rocksdb::FileSystemWrapper {
     }
 
    private:
-    int* const num_syncs_;
+    std::atomic<int>* const num_syncs_;
   };
   class CountedDirectory final : public rocksdb::FSDirectoryWrapper {
    public:
-    CountedDirectory(std::unique_ptr<rocksdb::FSDirectory> directory, int* num_syncs)
+    CountedDirectory(std::unique_ptr<rocksdb::FSDirectory> directory, std::atomic<int>* num_syncs)
         : FSDirectoryWrapper(std::move(directory)), num_syncs_(num_syncs) {}
     IOStatus FsyncWithDirOptions(const IOOptions& options, IODebugContext* debug,
                                  const rocksdb::DirFsyncOptions& what) override {
@@ -76,16 +77,16 @@ class CountingFileSystem final : public rocksdb::FileSystemWrapper {
     }
 
    private:
-    int* const num_syncs_;
+    std::atomic<int>* const num_syncs_;
   };
 
-  int* const num_syncs_;
+  std::atomic<int>* const num_syncs_;
 };
 
 // Commits a row and returns how often that, and opening, has synced something.
 int SyncsOfACommit(bool unsynced) {
   const TestDirectory directory;
-  int num_syncs = 0;
+  std::atomic<int> num_syncs{0};
   const auto counting = rocksdb::NewCompositeEnv(std::make_shared<CountingFileSystem>(&num_syncs));
   const auto without = NewUnsyncedEnv(counting.get());
   RocksDbStorageOptions options;
