@@ -105,8 +105,8 @@ class StoreTransfer:
                 a group has another dim here: the message has both.
             KeyError: the store lacks a group that has rows in the file.
             RuntimeError: the store is closed or read-only.
-            OSError: the file cannot be read, or the device refused. Nothing is done then; only where it failed
-                just as the rows were recorded may all of them be there.
+            OSError: the file cannot be read, or the device refused. Nothing is done then; only where it
+                failed just as the rows were recorded may all of them be there.
         """
         return self._storage.load(
             check_path("path", path), mode=check_mode(mode), progress=check_progress(progress)

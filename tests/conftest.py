@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from crash_processes import ForkServer
     from forked_programs import ProgramServer
 
     import damo_tf
@@ -97,3 +98,19 @@ def program_server() -> "Iterator[ProgramServer]":
 def run_with_tensorflow(program_server: "ProgramServer", tmp_path: Path) -> Callable[..., str]:
     """As `run_python`, with TensorFlow and Keras loaded already: seconds less. damo_tf is not."""
     return functools.partial(program_server.run, folder=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def fork_servers() -> "Iterator[Callable[[str], ForkServer]]":
+    """Servers of processes that train, to be killed: through the module `damo` or through the Keras layer."""
+    from crash_processes import ForkServer
+
+    @functools.cache
+    def get(kind: str) -> ForkServer:
+        started.append(ForkServer(kind))
+        return started[-1]
+
+    started: list[ForkServer] = []
+    yield get
+    for server in started:
+        server.close()

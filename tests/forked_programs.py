@@ -54,8 +54,8 @@ class ProgramServer:
         self._process.wait()
         self._process.stdout.close()
 
-    def run(self, program: str, *arguments: object, folder: Path) -> str:
-        """Runs a program, which must succeed, in `folder`; returns what it printed."""
+    def run(self, program: str, *arguments: object, folder: Path, status: int = 0) -> str:
+        """Runs a program in `folder`, which must end with `status`, -9 if killed; returns what it printed."""
         stdout, stderr = folder / ".stdout", folder / ".stderr"
         request = {
             "program": program,
@@ -66,7 +66,7 @@ class ProgramServer:
         }
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        assert self._read_line() == "0", stderr.read_text(encoding="utf-8")
+        assert self._read_line() == str(status), stderr.read_text(encoding="utf-8")
         return stdout.read_text(encoding="utf-8")
 
     def _read_line(self) -> str:

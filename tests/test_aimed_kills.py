@@ -8,7 +8,7 @@ process watches its figures, and kills it.
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,21 +20,6 @@ import damo_tf
 
 #: Lives that a phase may take until a kill meets it. One is enough but for the quickest machines.
 MAX_LIVES = 4
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Callable[[str], ForkServer]]:
-    """Servers of processes that train through the module `damo` or through the Keras layer."""
-    started: dict[str, ForkServer] = {}
-
-    def get(kind: str) -> ForkServer:
-        if kind not in started:
-            started[kind] = ForkServer(kind)
-        return started[kind]
-
-    yield get
-    for server in started.values():
-        server.close()
 
 
 def is_flushing(path: Path) -> bool:
@@ -93,9 +78,9 @@ def assert_checkpoints_are_whole(path: Path) -> None:
 @pytest.mark.parametrize("durability", ["wal", "sync", "checkpoint"])
 @pytest.mark.parametrize("kind", ["module", "layer"])
 def test_no_kill_aimed_at_a_phase_loses_a_batch_or_leaves_part_of_one(
-    tmp_path, servers, seed, kind, durability
+    tmp_path, fork_servers, seed, kind, durability
 ):
-    server, chosen, path = servers(kind), random.Random(seed), tmp_path / "store"
+    server, chosen, path = fork_servers(kind), random.Random(seed), tmp_path / "store"
     oracle, bounds = Oracle(), Bounds(durability)
     for phase in chosen.sample(sorted(PHASES), len(PHASES)):
         for _ in range(MAX_LIVES):

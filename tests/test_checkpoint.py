@@ -289,7 +289,9 @@ def test_a_kill_during_a_checkpoint_leaves_whole_ones_and_the_store(tmp_path, se
         def checkpoints() -> list[Path]:
             return [path for path in (tmp_path / "all").iterdir() if path.suffix != ".unfinished"]
 
-        for _ in range(8):
+        num_kills = 0
+        while num_kills < 8 or len(restored_after_kill) <= 8:  # a busy machine writes few before a kill
+            num_kills += 1
             run_and_kill(CHECKPOINT_FOR_EVER, chance, tmp_path / "store", tmp_path / "all")
             with damo_tf.Store(tmp_path / "store") as store:
                 assert_has_batches(store, step_of(store))
@@ -299,7 +301,6 @@ def test_a_kill_during_a_checkpoint_leaves_whole_ones_and_the_store(tmp_path, se
                     restored_after_kill.add(checkpoint.name)
         for checkpoint in checkpoints():  # those that were there when others were killed, too
             assert_is_whole(checkpoint)
-    assert len(restored_after_kill) > 8
 
 
 RESTORE_FOR_EVER = """

@@ -4,7 +4,6 @@
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,16 @@ from stored_rows import step_of
 import damo_tf
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
+@pytest.fixture
+def server(fork_servers) -> ForkServer:
     """A server of processes that train through the module `damo`."""
-    started = ForkServer("module")
-    yield started
-    started.close()
+    return fork_servers("module")
 
 
-@pytest.fixture(scope="module")
-def layer_server() -> Iterator[ForkServer]:
+@pytest.fixture
+def layer_server(fork_servers) -> ForkServer:
     """A server of processes that train through the Keras layer."""
-    started = ForkServer("layer")
-    yield started
-    started.close()
+    return fork_servers("layer")
 
 
 MOMENTS = ["opening", "opening", "opened", "applied", "applied", "applied", "flushed", "closing"]

@@ -196,7 +196,7 @@ except ImportError as error:
     )
 
 
-def test_ops_of_another_build_than_the_engine_are_refused(tmp_path, run_python):
+def test_ops_of_another_build_than_the_engine_are_refused(tmp_path, run_with_tensorflow):
     with_another_build_id(DAMO_TF, "_damo_ops.so", tmp_path / "damo_tf")
     program = """
 import sys
@@ -207,7 +207,7 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    output = run_python(program, tmp_path)
+    output = run_with_tensorflow(program, tmp_path)
     assert output.startswith("FailedPreconditionError ")
     other = "".join(reversed(damo.build_id[:8])) + damo.build_id[8:]
     assert f"the ops were built with engine {other}, but engine {damo.build_id} is loaded" in output

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replicas on two logical CPUs train the rows that one replica trains.
 
-TensorFlow fixes its devices when it starts, so everything here is trained in one process of its own, group by
-group.
+TensorFlow fixes its devices when it is first used, so everything here is trained in one process of its own,
+group by group.
 """
-
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -162,14 +158,12 @@ def weights_of(ids):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, program_server):
     """The store, the dense weights of both models, and the batches."""
     seed = 20
-    directory = tmp_path_factory.mktemp("replicas") / "store"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", TRAIN, str(directory), str(seed)]
-    trained = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert trained.returncode == 0, trained.stderr
+    folder = tmp_path_factory.mktemp("replicas")
+    directory = folder / "store"
+    program_server.run(TRAIN, directory, seed, folder=folder)
     with damo_tf.Store(directory, seed=None) as store, np.load(f"{directory}.npz") as weights:
         yield store, dict(weights), KnownGradients(np.random.default_rng(seed), steps=len(RATES))
 

@@ -41,7 +41,7 @@ def measure(bench: Bench) -> list[Section]:
 
 
 def shares_of_what_is_possible(rates: dict[str, float]) -> dict[str, str]:
-    """The engine's rates as shares of those that the machine, or RocksDB alone, reaches with the same rows."""
+    """The engine's rates as shares of what the machine, or RocksDB alone, reaches with the same rows."""
     shares = {}
     for bare in sorted(name for name in rates if name.startswith("BM_Bare")):
         name = bare.replace("Bare", "")

@@ -3,7 +3,6 @@
 
 import json
 import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def test_info_counts_the_rows_that_are_not_expired(tmp_path):
 
 
 def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
+    raise KeyboardInterrupt
 
 
 def fail() -> None:

@@ -374,7 +374,7 @@ TEST(RocksDbReopeningTest, WriteThatFailedDoesNotComeBack) {
   ASSERT_OK(run.Open());
   ASSERT_OK(run.Write(WriteVersion));
   for (int round = 0; round < 2; ++round) {
-    run.plan().Set(FaultPlan::Fault{FileOperation::kSync, 0, /*lasts=*/false, FaultKind::kIoError});
+    run.plan().Set(FaultPlan::Fault{FileOperation::kSync, 0, /*lasts=*/false, FaultKind::kIoError, ".log"});
     EXPECT_FALSE(run.Write(WriteVersion).ok());
     run.plan().Set(std::nullopt);
     ASSERT_OK(run.storage()->Flush());
