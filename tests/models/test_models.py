@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models beside DeepFM: what they compute, and that they learn, on made-up and on real rows."""
+"""The models beside DeepFM: what they compute, their command, and what compares them with Keras."""
 
 import functools
 import itertools
 import json
-import re
 from pathlib import Path
 
 import keras
@@ -30,8 +29,6 @@ from models.feature_model import VECTORS_GROUP, WEIGHTS_GROUP
 from models.retrieval import RecallAtK, in_batch_softmax, recall_at_k
 from models.run_directory import Recipe, RunDirectory
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-MODULES = (wide_and_deep, dcn_v2, dlrm, two_tower, din)
 TINY = ["--dim", "4", "--hidden", "8", "--batch-size", "64"]
 
 FIELDS = [data.Field("a"), data.Field("b", slots=2)]
@@ -244,33 +241,6 @@ def test_recall_leaves_out_what_the_user_is_known_to_like():
 # ---- Command ----
 
 
-@pytest.mark.parametrize(
-    ("module", "arguments", "least"),
-    [
-        (wide_and_deep, ["--rows", 6000], 0.62),
-        (dcn_v2, ["--rows", 6000, "--learning-rate", 0.005], 0.6),
-        (dlrm, ["--rows", 6000, "--learning-rate", 0.005], 0.6),
-        (two_tower, ["--rows", 8000, "--learning-rate", 0.01, "--epochs", 4], 0.25),
-        (din, ["--rows", 8000, "--learning-rate", 0.005, "--epochs", 2], 0.6),
-    ],
-    ids=map(name_of, MODULES),
-)
-def test_command_learns_what_the_made_up_log_has_in_it(module, arguments, least, tmp_path, capsys):
-    store = tmp_path / "run"
-    small = ["--epochs", 1, "--batch-size", 128, "--dim", 8, "--hidden", 16]
-
-    assert main(module, "--store", store, *small, *arguments) == 0
-
-    metric = module.PROGRAM.task.metric
-    line = capsys.readouterr().out.splitlines()[-1]
-    match = re.fullmatch(rf"val_{metric}=(0\.\d{{4}}) rows=(\d+) store_bytes=\d+", line)
-    assert match, line
-    assert float(match[1]) >= least
-    with damo_tf.Store(store) as opened:
-        assert opened.size() == int(match[2])
-        assert set(opened.stats()["groups"]) == set(module.PROGRAM.groups)
-
-
 def test_resumed_training_is_the_uninterrupted_one(tmp_path):
     """Of the model that has state beside rows and weights: what it counted."""
     results = []
@@ -381,43 +351,3 @@ def test_comparison_names_bad_data(tmp_path, capsys):
 
     problem = "must be a MovieLens-100K folder"
     assert capsys.readouterr().err == f"compare: error: {tmp_path / 'none'}: {problem}\n"
-
-
-# ---- Real rows ----
-
-
-def real(name: str, ratings: int, folder: Path) -> Path:
-    """A data set where it is; of MovieLens the `ratings` of the first users."""
-    path = SHARED_DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there: the data set is not part of the project")
-    if path.is_file():
-        return path
-    for file in ("u.user", "u.item"):
-        (folder / file).write_bytes((path / file).read_bytes())
-    lines = sorted((path / "u.data").read_bytes().splitlines(True), key=lambda line: int(line.split()[0]))
-    (folder / "u.data").write_bytes(b"".join(lines[:ratings]))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "arguments", "least"),
-    [
-        (wide_and_deep, "criteo_7200.tsv", [], 0.69),
-        (dcn_v2, "criteo_7200.tsv", [], 0.69),
-        (dlrm, "criteo_7200.tsv", [], 0.69),
-        (two_tower, "ml-100k", ["--epochs", 4, "--learning-rate", 0.005], 0.1),
-        (din, "ml-100k", [], 0.66),
-    ],
-    ids=map(name_of, MODULES),
-)
-def test_model_learns_from_real_rows(module, name, arguments, least, tmp_path, capsys):
-    path = real(name, 20_000, tmp_path)
-
-    assert (
-        main(module, "--data", path, "--epochs", 1, "--batch-size", 256, "--learning-rate", 0.003, *arguments)
-        == 0
-    )
-
-    result = capsys.readouterr().out.splitlines()[-1]
-    assert float(re.search(r"=(0\.\d{4}) ", result)[1]) >= least, result
