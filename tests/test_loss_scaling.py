@@ -288,7 +288,8 @@ def test_gradient_that_is_not_finite_skips_its_row_only_under_a_fixed_scale(stor
     def trained(group: int) -> tuple:
         layer = damo_tf.Embedding(DIM, store=store, group=group, optimizer=ADAM, combiner=combiner)
         if combiner is not None:
-            call, layer.call = layer.call, lambda ids: call(ids[..., tf.newaxis])
+            call = layer.call
+            layer.call = lambda ids, **options: call(ids[..., tf.newaxis], **options)
         kernel = train_beside_a_dense_weight(layer, batches, FIXED_SCALES[name]())
         return kernel, layer.anchor.numpy()
 

@@ -32,6 +32,16 @@ namespace {
 constexpr int64_t kDim = 2;
 constexpr uint64_t kNumKeys = 80;
 
+// Every operation on RocksDB's record fails in turn, every third on its other files, and fewer under
+// sanitizers, which look for other things than the last operation.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kRecordStride = 3;
+constexpr int kOtherStride = 11;
+#else
+constexpr int kRecordStride = 1;
+constexpr int kOtherStride = 3;
+#endif
+
 // A change of a store, which may load the file `dump`.
 struct Edit {
   std::string name;
@@ -251,11 +261,12 @@ TEST_P(EditFaultTest, MemoryAndDiskAgreeWhetherAnEditThatFailedIsThere) {
     EXPECT_EQ(ContentOf(store), now);
     return met;
   };
-  for (const char* const path_part : {"MANIFEST", ".log", ".sst"}) {
+  for (const std::string path_part : {"MANIFEST", ".log", ".sst"}) {
+    const int stride = path_part == "MANIFEST" ? kRecordStride : kOtherStride;
     for (const FileOperation operation : {FileOperation::kWrite, FileOperation::kSync}) {
       for (const bool lasts : {false, true}) {
         bool met = true;
-        for (int at = 0; met && !HasFailure(); ++at) {
+        for (int at = 0; met && !HasFailure(); at += stride) {
           SCOPED_TRACE(StrCat("operation ", static_cast<int>(operation), " of ", path_part, ", number ", at,
                               lasts ? " and all later ones fail" : " fails"));
           met =
@@ -264,7 +275,9 @@ TEST_P(EditFaultTest, MemoryAndDiskAgreeWhetherAnEditThatFailedIsThere) {
       }
     }
   }
-  EXPECT_GT(num_there, 0) << "no fault left an edit that failed on disk";
+  if (kRecordStride == 1) {
+    EXPECT_GT(num_there, 0) << "no fault left an edit that failed on disk";
+  }
 }
 
 }  // namespace

@@ -314,7 +314,8 @@ TEST(RocksDbReopeningTest, CommitThatFailedWhileItWasRecordedIsSettled) {
     FaultRun run(directory.path(), Durability::kSync);
     ASSERT_OK(run.Open());
     ASSERT_OK(run.Write(CommitVersion));
-    run.plan().Set(FaultPlan::Fault{operation, 0, /*lasts=*/true, FaultKind::kIoError, "MANIFEST"});
+    // The first of them takes file numbers, the second records the batch.
+    run.plan().Set(FaultPlan::Fault{operation, 1, /*lasts=*/true, FaultKind::kIoError, "MANIFEST"});
     EXPECT_FALSE(run.Write(CommitVersion).ok());
     EXPECT_TRUE(FailsWith(run.storage()->SettleCommit().status(), StatusCode::kIoError,
                           "find out whether a batch that failed is in store '"));
