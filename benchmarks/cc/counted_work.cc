@@ -130,6 +130,9 @@ class CountingStorage final : public Storage {
   }
   StatusOr<std::unique_ptr<StorageSnapshot>> NewSnapshot() const override { return target_->NewSnapshot(); }
   StatusOr<std::unique_ptr<StorageImage>> NewImage() override { return target_->NewImage(); }
+  StatusOr<std::unique_ptr<Storage>> NewStorageIn(const std::string& directory) const override {
+    return target_->NewStorageIn(directory);
+  }
   StatusOr<std::optional<std::string>> GetManifest(std::string_view name) const override {
     return target_->GetManifest(name);
   }
@@ -142,10 +145,13 @@ class CountingStorage final : public Storage {
     ++num_writes;
     return target_->NewSortedBatch();
   }
+  StatusOr<bool> SettleCommit() override { return target_->SettleCommit(); }
   Status Flush() override { return target_->Flush(); }
   void ReleaseRows(uint8_t group, int64_t update_time) override { target_->ReleaseRows(group, update_time); }
   Status RevokeReleases() override { return target_->RevokeReleases(); }
-  Status Compact(uint8_t group) override { return target_->Compact(group); }
+  Status Compact(Span<const uint8_t> groups, const ByteProgress& progress) override {
+    return target_->Compact(groups, progress);
+  }
   Status VerifyFiles(const FileVisitor& visit) const override { return target_->VerifyFiles(visit); }
   StatusOr<StorageStats> Stats() const override { return target_->Stats(); }
   Status Close() override { return Status(); }
