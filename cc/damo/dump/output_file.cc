@@ -61,8 +61,7 @@ OutputFile::~OutputFile() {
 }
 
 Status OutputFile::Append(std::string_view bytes) {
-  char* room;
-  DAMO_RETURN_IF_ERROR(Append(bytes.size(), &room));
+  DAMO_ASSIGN_OR_RETURN(char* const room, Append(bytes.size()));
   std::memcpy(room, bytes.data(), bytes.size());
   return Status();
 }

@@ -27,7 +27,7 @@ class OutputFile {
   OutputFile& operator=(const OutputFile&) = delete;
 
   // Both as WriteBehind::Append().
-  Status Append(size_t num_bytes, char** room) { return appended_.Append(num_bytes, room); }
+  StatusOr<char*> Append(size_t num_bytes) { return appended_.Append(num_bytes); }
   Status Append(std::string_view bytes);
   // Writes over what was appended at `offset`.
   Status Overwrite(uint64_t offset, std::string_view bytes);

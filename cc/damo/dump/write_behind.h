@@ -29,13 +29,13 @@ class WriteBehind {
   WriteBehind(const WriteBehind&) = delete;
   WriteBehind& operator=(const WriteBehind&) = delete;
 
-  // Appends `num_bytes`, at most kBufferBytes, which the caller puts at `*room` before the next call. Fails
-  // with what `write` failed with, perhaps of earlier bytes.
-  Status Append(size_t num_bytes, char** room) {
+  // Appends `num_bytes`, at most kBufferBytes, which the caller puts where the pointer says before the next
+  // call. Fails with what `write` failed with, perhaps of earlier bytes.
+  StatusOr<char*> Append(size_t num_bytes) {
     if (num_bytes > kBufferBytes - num_filled_) DAMO_RETURN_IF_ERROR(PassOn());
-    *room = filled_.get() + num_filled_;
+    char* const room = filled_.get() + num_filled_;
     num_filled_ += num_bytes;
-    return Status();
+    return room;
   }
 
   // Returns when all that was appended is written.

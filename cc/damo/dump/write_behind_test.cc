@@ -17,8 +17,7 @@ namespace {
 constexpr size_t kBufferBytes = WriteBehind::kBufferBytes;
 
 Status Append(WriteBehind& stream, std::string_view bytes) {
-  char* room;
-  DAMO_RETURN_IF_ERROR(stream.Append(bytes.size(), &room));
+  DAMO_ASSIGN_OR_RETURN(char* const room, stream.Append(bytes.size()));
   std::memcpy(room, bytes.data(), bytes.size());
   return Status();
 }

@@ -18,8 +18,7 @@ StatusOr<uint64_t> WriteGroup(const StoreSnapshot& snapshot, int group, const Ro
   const size_t weight_bytes = sizeof(float) * snapshot.groups().at(group).recipe->layout.dim();
   uint64_t num_rows = 0;
   const auto write = [&](const RowHeader& header, std::string_view row) -> Status {
-    char* record;
-    DAMO_RETURN_IF_ERROR(file.Append(kDumpRecordHeaderBytes + weight_bytes, &record));
+    DAMO_ASSIGN_OR_RETURN(char* const record, file.Append(kDumpRecordHeaderBytes + weight_bytes));
     EncodeDumpRecordHeader(header.group, header.key, record);
     std::memcpy(record + kDumpRecordHeaderBytes, row.data() + kRowHeaderBytes, weight_bytes);
     ++num_rows;

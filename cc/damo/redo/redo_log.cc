@@ -202,7 +202,7 @@ Status SegmentedRedoLog::Lead(std::unique_lock<std::mutex>* sync_lock,
   syncing_ = true;
   sync_lock->unlock();
   uint64_t end_lsn = 0;
-  const Status status = CatchExceptions([&] { return sync(&end_lsn); });  // followers wait for the end
+  Status status = CatchExceptions([&] { return sync(&end_lsn); });  // followers wait for the end
   sync_lock->lock();
   syncing_ = false;
   if (status.ok()) durable_lsn_ = end_lsn;

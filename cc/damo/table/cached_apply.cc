@@ -221,7 +221,7 @@ Status CachedTable::Log(ApplyCall& call) {
 // Requires that no apply mutex is held, nor the flush mutex.
 Status CachedTable::AwaitDurable(Storage& storage, uint64_t lsn) {
   if (shared_.durability != Durability::kSync) return Status();
-  const Status synced = shared_.log->Sync(lsn + 1);
+  Status synced = shared_.log->Sync(lsn + 1);
   if (synced.ok()) return synced;
   // What the log cannot keep, the rows can.
   return shared_.write_back->FlushRows(storage).WithContext(
