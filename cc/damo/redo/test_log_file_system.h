@@ -83,6 +83,7 @@ struct Fault {
   bool half_writes =
       false;  // a WriteV() that is to fail writes half of its first part, and the next one fails
   bool drops_pages = false;  // a SyncData() that fails loses what had not been synced: it reads as zeros
+  int num_more = 0;          // so many calls after it fail, too
 };
 
 // Thread-safe. It notes what would be synced instead of waiting for the disk. Close() is not counted: nobody
@@ -276,7 +277,7 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
 
   bool Fails(const char* call) {
     const int number = calls_++;
-    if (fault_.at < 0 || number < fault_.at || (number > fault_.at && !fault_.lasts)) return false;
+    if (fault_.at < 0 || number < fault_.at || (number > fault_.at + fault_.num_more && !fault_.lasts)) return false;
     if (failed_call_.empty()) failed_call_ = call;
     errno = fault_.error;
     return true;

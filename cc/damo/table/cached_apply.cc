@@ -41,7 +41,8 @@ struct CachedTable::RowToLoad {
 StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
                                                     const GradientRows& gradients,
                                                     const ApplyOptions& options, Executor& executor) {
-  // A batch that finds no room is tried again when all rows are clean, and then taken in parts.
+  // A batch that finds no room, or that the log cannot take, is tried again when all rows are clean. One that
+  // finds no room then is taken in parts.
   for (int attempt = 0; attempt < 2; ++attempt) {
     DAMO_RETURN_IF_ERROR(attempt == 0 ? shared_.write_back->MakeRoom(storage)
                                       : shared_.write_back->FlushRows(storage));
@@ -54,6 +55,8 @@ StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const
     call.hard_pressed = attempt > 0;
     const StatusOr<bool> done = TryApply(storage, call, executor);
     KeepBuffers();
+    // A sync that another call or a flush waits for may have failed meanwhile: flushing begins the log anew.
+    if (!done.ok() && attempt == 0 && shared_.write_back->LogHasFailed()) continue;
     if (!done.ok()) return done.status();
     if (!*done) continue;
     set_state({state().step + 1, state().num_rows + call.result.num_inserted});

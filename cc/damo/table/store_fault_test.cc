@@ -396,6 +396,27 @@ TEST_P(StoreFaultTest, SyncOfTheRedoLogThatFailsCostsNothing) {
   }
 }
 
+// What another call or a flush has made of the log, between this call's beginning and its record.
+TEST_P(StoreFaultTest, CallThatFindsTheRedoLogFailedIsAppliedAllTheSame) {
+  if (GetParam() == Durability::kCheckpoint) return;  // logs nothing
+  TestLogFileSystem log_files;
+  FaultyRun run(GetParam());
+  ASSERT_OK(run.Open(&log_files));
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_TRUE(run.ApplyNext());
+    // The record is not written, and what may have been written of it cannot be cut off.
+    log_files.set_fault(Fault{0, EIO, false, false, false, /*num_more=*/1});
+    EXPECT_TRUE(run.ApplyNext());
+    EXPECT_EQ(log_files.failed_call(), "WriteV");
+    log_files.set_fault(Fault());
+    run.ExpectSame();
+    EXPECT_TRUE(run.Work());
+  }
+  EXPECT_TRUE(run.ApplyNext());
+  run.CloseWithoutRedo();
+  run.ExpectAllThere();
+}
+
 // As a disk does that is full for the storage, too.
 TEST_P(StoreFaultTest, WorkGoesOnAfterTheRedoLogHasFailedAndTheStorageHadNoRoom) {
   if (GetParam() == Durability::kCheckpoint) return;  // logs nothing

@@ -131,6 +131,9 @@ class WriteBack {
   // Called after an apply call: notes rows that have become dirty, and wakes the background if it is time.
   void NoteDirty(int64_t num_rows, size_t row_bytes);
 
+  // Until a flush has begun it anew.
+  bool LogHasFailed() const { return log_ != nullptr && !log_->failure().ok(); }
+
   int64_t num_flushes() const { return num_flushes_; }
 
  private:
@@ -146,7 +149,6 @@ class WriteBack {
   void AddSourceLocked(WriteBackSource* source);
   std::vector<std::unique_lock<std::mutex>> LockApplies();
   int64_t CountDirtyBytes() const;
-  bool LogHasFailed() const { return log_ != nullptr && !log_->failure().ok(); }
   bool Due() const;
   bool Overdue() const;
   void Serve();
