@@ -7,33 +7,19 @@
 #include <cassert>
 #include <new>
 
+#include "damo/base/huge_pages.h"
 #include "damo/base/reserve_more.h"
 
 namespace damo {
 namespace {
 
 constexpr size_t kAlignment = 64;
-// Rows are read at random: with pages of 4 KiB nearly each read would also miss the address cache.
-constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 char* Allocate(size_t bytes, size_t alignment) {
   return static_cast<char*>(::operator new(bytes, std::align_val_t(alignment)));
 }
 
 void Free(char* memory, size_t alignment) { ::operator delete(memory, std::align_val_t(alignment)); }
-
-// Memory of its own for a chunk, at a multiple of its size. From the system: malloc would cut it out of twice
-// as much, and what falls off, in the arenas of many threads, holds other things and is never whole again.
-char* MapChunk(size_t bytes) {
-  void* const mapped =
-      mmap(nullptr, 2 * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, /*offset=*/0);
-  if (mapped == MAP_FAILED) throw std::bad_alloc();
-  char* const begin = static_cast<char*>(mapped);
-  const size_t before = bytes - reinterpret_cast<uintptr_t>(begin) % bytes;
-  munmap(begin, before);
-  if (before < bytes) munmap(begin + before + bytes, bytes - before);
-  return begin + before;
-}
 
 }  // namespace
 
@@ -166,9 +152,7 @@ char* CacheMemory::CutSlabLocked() {
     const size_t num_slabs = chunks_.capacity() * (chunk_bytes_ / kSlabBytes);
     free_slabs_.reserve(num_slabs);
     idle_slabs_.reserve(num_slabs);  // giving one back cannot fail
-    char* const chunk = MapChunk(chunk_bytes_);
-    // Best effort: without large pages everything works, slower.
-    if (chunk_bytes_ == kHugePageBytes) (void)madvise(chunk, chunk_bytes_, MADV_HUGEPAGE);
+    char* const chunk = MapAligned(chunk_bytes_, chunk_bytes_);
     chunks_.push_back(chunk);
     for (size_t offset = chunk_bytes_; offset > 0; offset -= kSlabBytes) {
       free_slabs_.push_back(chunk + offset - kSlabBytes);

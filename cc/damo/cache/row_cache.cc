@@ -9,23 +9,24 @@ namespace {
 
 // Enough that threads share the work evenly; few enough that the slabs which a small table has just begun,
 // one for each shard, waste little of the limit.
-constexpr uint32_t kMaxShards = 64;
+constexpr int kMaxShards = 64;
 constexpr int64_t kLimitBytesPerShard = int64_t{8} << 20;
 
-uint32_t NumShards(int64_t limit_bytes) {
-  uint32_t num_shards = 1;
+int NumShards(int64_t limit_bytes) {
+  int num_shards = 1;
   while (num_shards < kMaxShards && kLimitBytesPerShard * num_shards * 2 <= limit_bytes) num_shards *= 2;
   return num_shards;
 }
 
 }  // namespace
 
-RowCache::RowCache(size_t row_bytes, CacheMemory* memory) : geometry_(row_bytes), memory_(memory) {
+RowCache::RowCache(size_t row_bytes, CacheMemory* memory)
+    : geometry_(row_bytes), memory_(memory), index_memory_(NumShards(memory->limit_bytes())) {
   memory_->Join(this);
-  const uint32_t num_shards = NumShards(memory->limit_bytes());
-  for (uint32_t n = num_shards; n > 1; n /= 2) --shard_shift_;
+  const int num_shards = NumShards(memory->limit_bytes());
+  for (int n = num_shards; n > 1; n /= 2) --shard_shift_;
   shards_.reserve(num_shards);
-  for (uint32_t i = 0; i < num_shards; ++i) shards_.emplace_back(geometry_, memory_, this);
+  for (int i = 0; i < num_shards; ++i) shards_.emplace_back(geometry_, memory_, this, &index_memory_, i);
 }
 
 RowCache::~RowCache() {

@@ -89,6 +89,7 @@ class RowCache final : public CacheMemory::Holder {
  private:
   const SlotGeometry geometry_;
   CacheMemory* const memory_;
+  IndexMemory index_memory_;
   uint32_t shard_shift_ = 32;  // high half of the hash >> shard_shift_ = shard
   std::vector<RowShard> shards_;
   mutable FairSharedMutex mutex_;

@@ -2,7 +2,7 @@
 #include "damo/cache/row_shard.h"
 
 #include <algorithm>
-#include <cstring>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -30,22 +30,26 @@ SlotGeometry::SlotGeometry(size_t row_bytes) : stride(RoundUp(row_bytes, kRowAli
   row_mask = (uint32_t{1} << slot_shift) - 1;
 }
 
-RowShard::RowShard(const SlotGeometry& geometry, CacheMemory* memory, CacheMemory::Holder* holder)
-    : geometry_(geometry),
+RowShard::RowShard(const SlotGeometry& geometry, CacheMemory* memory, CacheMemory::Holder* holder,
+                   IndexMemory* index_memory, int number)
+    : index_mask_(kMinIndexEntries - 1),
+      geometry_(geometry),
       memory_(memory),
       holder_(holder),
-      index_(kMinIndexEntries, Entry{0, kNoSlot}),
-      index_mask_(kMinIndexEntries - 1) {
-  memory_->Charge(holder_, static_cast<int64_t>(index_.size() * sizeof(Entry)));
+      index_memory_(index_memory),
+      number_(number) {
+  index_ = AcquireIndex(kMinIndexEntries);
 }
 
 RowShard::RowShard(RowShard&& other) noexcept
-    : geometry_(other.geometry_),
-      memory_(other.memory_),
-      holder_(other.holder_),
-      index_(std::move(other.index_)),
+    : index_(std::exchange(other.index_, nullptr)),
       index_mask_(other.index_mask_),
       slabs_(std::move(other.slabs_)),
+      geometry_(other.geometry_),
+      memory_(other.memory_),
+      holder_(other.holder_),
+      index_memory_(other.index_memory_),
+      number_(other.number_),
       first_free_(other.first_free_),
       dirty_rows_(std::move(other.dirty_rows_)),
       num_taken_(other.num_taken_),
@@ -58,12 +62,23 @@ RowShard::RowShard(RowShard&& other) noexcept
       num_searched_(other.num_searched_),
       lost_row_(other.lost_row_) {
   other.slabs_.clear();
-  other.index_.clear();
 }
 
 RowShard::~RowShard() {
   for (char* const slab : slabs_) memory_->ReleaseSlab(holder_, slab, geometry_.slab_bytes);
-  memory_->Charge(holder_, -static_cast<int64_t>(index_.size() * sizeof(Entry)));
+  if (index_ != nullptr) ReleaseIndex(num_entries());
+}
+
+RowShard::Entry* RowShard::AcquireIndex(size_t num_entries) {
+  auto* const index = reinterpret_cast<Entry*>(index_memory_->Acquire(number_, num_entries * sizeof(Entry)));
+  memory_->Charge(holder_, static_cast<int64_t>(num_entries * sizeof(Entry)));
+  std::uninitialized_fill_n(index, num_entries, Entry{0, kNoSlot});
+  return index;
+}
+
+void RowShard::ReleaseIndex(size_t num_entries) {
+  index_memory_->Release(number_, num_entries * sizeof(Entry));
+  memory_->Charge(holder_, -static_cast<int64_t>(num_entries * sizeof(Entry)));
 }
 
 uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush) {
@@ -76,7 +91,7 @@ uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush, uint64_t max_stu
     slot = Evict(active_flush, max_stuck);  // leaves room in the index
     if (slot == kNoSlot) return kNoSlot;
   } else {
-    if (static_cast<size_t>(num_indexed_ + num_unindexed_ + 1) * 4 > index_.size() * 3) GrowIndex();
+    if (static_cast<size_t>(num_indexed_ + num_unindexed_ + 1) * 4 > num_entries() * 3) GrowIndex();
     slot = first_free_;
     first_free_ = static_cast<uint32_t>(row(slot)->key);
   }
@@ -226,16 +241,16 @@ bool RowShard::RemoveFromIndex(uint32_t slot) {
 }
 
 void RowShard::GrowIndex() {
-  std::vector<Entry> entries(index_.size() * 2, Entry{0, kNoSlot});
-  memory_->Charge(holder_, static_cast<int64_t>(index_.size() * sizeof(Entry)));
-  entries.swap(index_);
-  index_mask_ = index_.size() - 1;
-  for (const Entry& entry : entries) {
-    if (entry.slot == kNoSlot) continue;
-    size_t i = Home(entry.tag);
+  const size_t num_old = num_entries();
+  const Entry* const old = std::exchange(index_, AcquireIndex(2 * num_old));
+  index_mask_ = 2 * num_old - 1;
+  for (const Entry* entry = old; entry != old + num_old; ++entry) {
+    if (entry->slot == kNoSlot) continue;
+    size_t i = Home(entry->tag);
     while (index_[i].slot != kNoSlot) i = Next(i);
-    index_[i] = entry;
+    index_[i] = *entry;
   }
+  ReleaseIndex(num_old);
 }
 
 }  // namespace damo

@@ -11,6 +11,7 @@
 #include "damo/base/span.h"
 #include "damo/cache/cache_memory.h"
 #include "damo/cache/cached_row.h"
+#include "damo/cache/index_memory.h"
 
 namespace damo {
 
@@ -29,15 +30,16 @@ inline uint32_t TagOf(uint64_t hash) { return static_cast<uint32_t>(hash); }
 struct SlotGeometry {
   explicit SlotGeometry(size_t row_bytes);
 
-  size_t stride;  // bytes from row to row
-  size_t slab_bytes;
-  uint32_t rows_per_slab;
+  size_t stride;        // bytes from row to row
   uint32_t slot_shift;  // slot = slab << slot_shift | row in slab
   uint32_t row_mask;    // (1 << slot_shift) - 1
+  size_t slab_bytes;
+  uint32_t rows_per_slab;
 };
 
-// Thread-compatible: many readers, or one writer. RowCache's lock is the caller's to hold.
-class RowShard {
+// Thread-compatible: many readers, or one writer. RowCache's lock is the caller's to hold. What readers need
+// of it is in its first cache line.
+class alignas(64) RowShard {
  public:
   static constexpr uint32_t kNoSlot = UINT32_MAX;
 
@@ -46,7 +48,9 @@ class RowShard {
     uint32_t slot;
   };
 
-  RowShard(const SlotGeometry& geometry, CacheMemory* memory, CacheMemory::Holder* holder);
+  // `memory` and `index_memory` outlive the shard, which is the `number`-th of those that share the latter.
+  RowShard(const SlotGeometry& geometry, CacheMemory* memory, CacheMemory::Holder* holder,
+           IndexMemory* index_memory, int number);
   ~RowShard();
   RowShard(RowShard&& other) noexcept;
   RowShard& operator=(RowShard&&) = delete;
@@ -171,12 +175,19 @@ class RowShard {
   bool RemoveFromIndex(uint32_t slot);
   void GrowIndex();
 
+  size_t num_entries() const { return index_mask_ + 1; }
+  // An index of empty entries.
+  Entry* AcquireIndex(size_t num_entries);
+  void ReleaseIndex(size_t num_entries);
+
+  Entry* index_;       // null once it has been moved away
+  size_t index_mask_;  // a power of two, less 1
+  std::vector<char*> slabs_;
   const SlotGeometry geometry_;
   CacheMemory* const memory_;
   CacheMemory::Holder* const holder_;
-  std::vector<Entry> index_;  // a power of two
-  size_t index_mask_;
-  std::vector<char*> slabs_;
+  IndexMemory* const index_memory_;
+  const int number_;
   uint32_t first_free_ = kNoSlot;  // the key of a free row is the next one
   std::vector<DirtyRow> dirty_rows_;
   size_t num_taken_ = 0;  // by the last TakeDirtyRows()
