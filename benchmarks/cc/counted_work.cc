@@ -305,36 +305,26 @@ nlohmann::json Run(const Part& part) {
 
 // ---- the index of rows in memory ----
 
-class ShardHolder final : public CacheMemory::Holder {
- public:
-  void TryReleaseSlab() override {}
-};
-
-double ProbesPerKey(const RowShard& shard, const std::vector<uint64_t>& keys) {
+// Of keys whose slots are `first_slot` and those behind it.
+double ProbesPerKey(const SlotIndex& index, const std::vector<uint64_t>& keys, uint32_t first_slot) {
   size_t num_probes = 0;
-  for (const uint64_t key : keys) num_probes += shard.NumProbes(key, TagOf(HashKey(key)));
+  for (size_t i = 0; i < keys.size(); ++i) {
+    num_probes +=
+        index.NumProbes(TagOf(HashKey(keys[i])), [&](uint32_t slot) { return slot == first_slot + i; });
+  }
   return static_cast<double>(num_probes) / static_cast<double>(keys.size());
 }
 
-// Of an index that is as full as it gets.
+// Of an index that is as full as it gets, of the size that a shard of a million rows has.
 nlohmann::json CountProbes() {
-  constexpr size_t kFullRows = (size_t{1} << 15) / 4 * 3;
-  CacheMemory memory(int64_t{1} << 30);
-  ShardHolder holder;
-  memory.Join(&holder);
-  nlohmann::json result;
-  {
-    RowShard shard(SlotGeometry(kRowHeaderBytes + kDim * sizeof(float)), &memory, &holder);
-    for (const uint64_t key : KeysFrom(0, kFullRows)) {
-      const uint32_t slot = shard.Allocate(key, 0);
-      shard.AddToIndex(slot, TagOf(HashKey(key)));
-      shard.Publish(slot);
-    }
-    result = {{"probes_per_key_found", ProbesPerKey(shard, KeysFrom(0, kFullRows))},
-              {"probes_per_key_absent", ProbesPerKey(shard, KeysFrom(kFullRows, kFullRows))}};
-  }
-  memory.Leave(&holder);
-  return result;
+  IndexMemory memory(1);
+  SlotIndex index(&memory, 0);
+  while (index.capacity() < (size_t{1} << 14)) index.Grow();
+  const size_t num_entries = index.capacity();
+  const std::vector<uint64_t> keys = KeysFrom(0, num_entries);
+  for (size_t i = 0; i < num_entries; ++i) index.Add(TagOf(HashKey(keys[i])), static_cast<uint32_t>(i));
+  return {{"probes_per_key_found", ProbesPerKey(index, keys, 0)},
+          {"probes_per_key_absent", ProbesPerKey(index, KeysFrom(num_entries, num_entries), num_entries)}};
 }
 
 // ---- what lookups read of RocksDB's files ----

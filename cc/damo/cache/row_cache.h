@@ -10,6 +10,7 @@
 
 #include "damo/base/fair_shared_mutex.h"
 #include "damo/cache/cache_memory.h"
+#include "damo/cache/index_memory.h"
 #include "damo/cache/row_shard.h"
 
 namespace damo {

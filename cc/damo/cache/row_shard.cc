@@ -2,7 +2,6 @@
 #include "damo/cache/row_shard.h"
 
 #include <algorithm>
-#include <memory>
 #include <new>
 #include <utility>
 
@@ -11,7 +10,6 @@
 namespace damo {
 namespace {
 
-constexpr size_t kMinIndexEntries = 64;
 // Floats of a row are read by vector instructions: rows begin at multiples of half a cache line.
 constexpr size_t kRowAlignment = 32;
 // Slots one after the other that cannot be evicted, after which a row that is read ahead gets none.
@@ -32,24 +30,18 @@ SlotGeometry::SlotGeometry(size_t row_bytes) : stride(RoundUp(row_bytes, kRowAli
 
 RowShard::RowShard(const SlotGeometry& geometry, CacheMemory* memory, CacheMemory::Holder* holder,
                    IndexMemory* index_memory, int number)
-    : index_mask_(kMinIndexEntries - 1),
-      geometry_(geometry),
-      memory_(memory),
-      holder_(holder),
-      index_memory_(index_memory),
-      number_(number) {
-  index_ = AcquireIndex(kMinIndexEntries);
+    : index_(index_memory, number), geometry_(geometry), memory_(memory), holder_(holder) {
+  memory_->Charge(holder_, index_.memory_bytes());
+  index_bytes_ = index_.memory_bytes();
 }
 
 RowShard::RowShard(RowShard&& other) noexcept
-    : index_(std::exchange(other.index_, nullptr)),
-      index_mask_(other.index_mask_),
-      slabs_(std::move(other.slabs_)),
+    : index_(std::move(other.index_)),
       geometry_(other.geometry_),
+      slabs_(std::move(other.slabs_)),
       memory_(other.memory_),
       holder_(other.holder_),
-      index_memory_(other.index_memory_),
-      number_(other.number_),
+      index_bytes_(std::exchange(other.index_bytes_, 0)),
       first_free_(other.first_free_),
       dirty_rows_(std::move(other.dirty_rows_)),
       num_taken_(other.num_taken_),
@@ -66,19 +58,7 @@ RowShard::RowShard(RowShard&& other) noexcept
 
 RowShard::~RowShard() {
   for (char* const slab : slabs_) memory_->ReleaseSlab(holder_, slab, geometry_.slab_bytes);
-  if (index_ != nullptr) ReleaseIndex(num_entries());
-}
-
-RowShard::Entry* RowShard::AcquireIndex(size_t num_entries) {
-  auto* const index = reinterpret_cast<Entry*>(index_memory_->Acquire(number_, num_entries * sizeof(Entry)));
-  memory_->Charge(holder_, static_cast<int64_t>(num_entries * sizeof(Entry)));
-  std::uninitialized_fill_n(index, num_entries, Entry{0, kNoSlot});
-  return index;
-}
-
-void RowShard::ReleaseIndex(size_t num_entries) {
-  index_memory_->Release(number_, num_entries * sizeof(Entry));
-  memory_->Charge(holder_, -static_cast<int64_t>(num_entries * sizeof(Entry)));
+  memory_->Charge(holder_, -index_bytes_);
 }
 
 uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush) {
@@ -91,7 +71,7 @@ uint32_t RowShard::Allocate(uint64_t key, uint8_t active_flush, uint64_t max_stu
     slot = Evict(active_flush, max_stuck);  // leaves room in the index
     if (slot == kNoSlot) return kNoSlot;
   } else {
-    if (static_cast<size_t>(num_indexed_ + num_unindexed_ + 1) * 4 > num_entries() * 3) GrowIndex();
+    if (static_cast<size_t>(num_indexed_ + num_unindexed_) >= index_.capacity()) GrowIndex();
     slot = first_free_;
     first_free_ = static_cast<uint32_t>(row(slot)->key);
   }
@@ -109,9 +89,7 @@ uint32_t RowShard::AllocateToRead(uint64_t key, uint8_t active_flush) {
 }
 
 void RowShard::AddToIndex(uint32_t slot, uint32_t tag) {
-  size_t i = Home(tag);
-  while (index_[i].slot != kNoSlot) i = Next(i);
-  index_[i] = {tag, slot};
+  index_.Add(tag, slot);
   ++num_indexed_;
   --num_unindexed_;
 }
@@ -221,36 +199,18 @@ uint32_t RowShard::Evict(uint8_t active_flush, uint64_t max_stuck) {
   return kNoSlot;
 }
 
-// Closes the gap that the entry leaves, so that no search ends early at it. False if there is no entry.
+// False if it has no entry.
 bool RowShard::RemoveFromIndex(uint32_t slot) {
-  size_t gap = Home(TagOf(HashKey(row(slot)->key)));
-  while (index_[gap].slot != slot) {
-    if (index_[gap].slot == kNoSlot) return false;
-    gap = Next(gap);
-  }
-  for (size_t i = Next(gap); index_[i].slot != kNoSlot; i = Next(i)) {
-    // An entry may move into the gap unless its home lies behind the gap.
-    const size_t home = Home(index_[i].tag);
-    if (((i - home) & index_mask_) < ((i - gap) & index_mask_)) continue;
-    index_[gap] = index_[i];
-    gap = i;
-  }
-  index_[gap].slot = kNoSlot;
+  if (!index_.Remove(TagOf(HashKey(row(slot)->key)), slot)) return false;
   --num_indexed_;
   return true;
 }
 
 void RowShard::GrowIndex() {
-  const size_t num_old = num_entries();
-  const Entry* const old = std::exchange(index_, AcquireIndex(2 * num_old));
-  index_mask_ = 2 * num_old - 1;
-  for (const Entry* entry = old; entry != old + num_old; ++entry) {
-    if (entry->slot == kNoSlot) continue;
-    size_t i = Home(entry->tag);
-    while (index_[i].slot != kNoSlot) i = Next(i);
-    index_[i] = *entry;
-  }
-  ReleaseIndex(num_old);
+  index_.Grow();
+  const int64_t grown = index_.memory_bytes() - index_bytes_;
+  memory_->Charge(holder_, grown);
+  index_bytes_ += grown;
 }
 
 }  // namespace damo

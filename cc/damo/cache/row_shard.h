@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// RowShard: one part of a row cache: rows in slots of equal size, and an open-addressing index from key to
-// slot. A key's shard and its place in the index come from one hash.
+// RowShard: one part of a row cache: rows in slots of equal size, and an index from key to slot. A key's
+// shard and its place in the index come from one hash.
 #ifndef DAMO_CACHE_ROW_SHARD_H_
 #define DAMO_CACHE_ROW_SHARD_H_
 
@@ -11,7 +11,7 @@
 #include "damo/base/span.h"
 #include "damo/cache/cache_memory.h"
 #include "damo/cache/cached_row.h"
-#include "damo/cache/index_memory.h"
+#include "damo/cache/slot_index.h"
 
 namespace damo {
 
@@ -24,7 +24,10 @@ inline uint64_t HashKey(uint64_t key) {
 }
 
 // The half of a hash by which a shard finds a key; the other half chooses the shard.
-inline uint32_t TagOf(uint64_t hash) { return static_cast<uint32_t>(hash); }
+inline uint32_t TagOf(uint64_t hash) {
+  const auto tag = static_cast<uint32_t>(hash);
+  return tag == SlotIndex::kFreeTag ? ~tag : tag;
+}
 
 // How the slots of a cache lie in slabs.
 struct SlotGeometry {
@@ -41,7 +44,7 @@ struct SlotGeometry {
 // of it is in its first cache line.
 class alignas(64) RowShard {
  public:
-  static constexpr uint32_t kNoSlot = UINT32_MAX;
+  static constexpr uint32_t kNoSlot = SlotIndex::kNoSlot;
 
   struct DirtyRow {
     uint64_t key;
@@ -61,26 +64,13 @@ class alignas(64) RowShard {
     return reinterpret_cast<CachedRow*>(slabs_[slot >> geometry_.slot_shift] +
                                         (slot & geometry_.row_mask) * geometry_.stride);
   }
-  void PrefetchIndex(uint32_t tag) const { __builtin_prefetch(&index_[Home(tag)]); }
-  // The slot of the first entry with this tag, kNoSlot if there is none. Reads the index only: the row there
-  // may have another key.
-  uint32_t Candidate(uint32_t tag) const {
-    for (size_t i = Home(tag);; i = Next(i)) {
-      const Entry& entry = index_[i];
-      if (entry.slot == kNoSlot || entry.tag == tag) return entry.slot;
-    }
-  }
+  void PrefetchIndex(uint32_t tag) const { index_.Prefetch(tag); }
+  // The slot of a row with this tag, kNoSlot if there is none. Reads the index only: the row there may have
+  // another key.
+  uint32_t Candidate(uint32_t tag) const { return index_.Candidate(tag); }
   // The slot of `key`, loading or ready; kNoSlot if it has none.
   uint32_t Find(uint64_t key, uint32_t tag) const {
-    size_t i = Home(tag);
-    while (!EndsSearch(index_[i], key, tag)) i = Next(i);
-    return index_[i].slot;
-  }
-  // How many entries of the index Find() looks at: for who counts the engine's work.
-  size_t NumProbes(uint64_t key, uint32_t tag) const {
-    size_t num_probes = 1;
-    for (size_t i = Home(tag); !EndsSearch(index_[i], key, tag); i = Next(i)) ++num_probes;
-    return num_probes;
+    return index_.Find(tag, [&](uint32_t slot) { return row(slot)->key == key; });
   }
 
   int64_t num_rows() const { return num_indexed_; }  // in the index
@@ -149,16 +139,6 @@ class alignas(64) RowShard {
   bool ReleaseLastSlab(uint8_t active_flush);
 
  private:
-  struct Entry {
-    uint32_t tag;
-    uint32_t slot;  // kNoSlot: empty
-  };
-
-  size_t Home(uint32_t tag) const { return tag & index_mask_; }
-  size_t Next(size_t i) const { return (i + 1) & index_mask_; }
-  bool EndsSearch(const Entry& entry, uint64_t key, uint32_t tag) const {
-    return entry.slot == kNoSlot || (entry.tag == tag && row(entry.slot)->key == key);
-  }
   static bool Evictable(const CachedRow& cached, uint8_t active_flush) {
     return cached.state == SlotState::kReady && cached.dirty == 0 && cached.mark == 0 &&
            (cached.flush_number == 0 || cached.flush_number != active_flush);
@@ -175,19 +155,12 @@ class alignas(64) RowShard {
   bool RemoveFromIndex(uint32_t slot);
   void GrowIndex();
 
-  size_t num_entries() const { return index_mask_ + 1; }
-  // An index of empty entries.
-  Entry* AcquireIndex(size_t num_entries);
-  void ReleaseIndex(size_t num_entries);
-
-  Entry* index_;       // null once it has been moved away
-  size_t index_mask_;  // a power of two, less 1
-  std::vector<char*> slabs_;
+  SlotIndex index_;
   const SlotGeometry geometry_;
+  std::vector<char*> slabs_;
   CacheMemory* const memory_;
   CacheMemory::Holder* const holder_;
-  IndexMemory* const index_memory_;
-  const int number_;
+  int64_t index_bytes_ = 0;        // charged
   uint32_t first_free_ = kNoSlot;  // the key of a free row is the next one
   std::vector<DirtyRow> dirty_rows_;
   size_t num_taken_ = 0;  // by the last TakeDirtyRows()

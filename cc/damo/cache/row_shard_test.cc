@@ -77,18 +77,9 @@ TEST(SlotGeometryTest, RowsFillASlabAndAreAligned) {
   }
 }
 
-TEST_F(RowShardTest, ProbesAreTheEntriesUpToTheKeyOrTheFirstEmptyOne) {
-  Make(1);
-  EXPECT_EQ(shard_->NumProbes(7, 5), 1u);
-  for (const uint64_t key : {7, 8, 9}) {  // all with one tag: one behind the other
-    const uint32_t slot = shard_->Allocate(key, 0);
-    shard_->AddToIndex(slot, 5);
-    shard_->Publish(slot);
-  }
-  EXPECT_EQ(shard_->NumProbes(7, 5), 1u);
-  EXPECT_EQ(shard_->NumProbes(9, 5), 3u);
-  EXPECT_EQ(shard_->NumProbes(10, 5), 4u);
-  EXPECT_EQ(shard_->NumProbes(10, 6), 3u);
+TEST(TagTest, EveryHashHasOne) {
+  EXPECT_EQ(TagOf(0x1234567800000005), 5U);
+  EXPECT_NE(TagOf(0x1234567800000000), SlotIndex::kFreeTag);
 }
 
 TEST_F(RowShardTest, ARowIsFoundUnderItsKeyOnly) {
