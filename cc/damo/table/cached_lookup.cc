@@ -46,6 +46,57 @@ void CopyFloats(const float* from, size_t n, float* to) {
   }
 }
 
+// Finds the rows of keys in a pipeline: while the row of one is used, memory has been asked for those of the
+// next dozen, and for the index entries of two dozen.
+class RowPipeline {
+ public:
+  // `row_bytes` of each row will be used. All are borrowed.
+  RowPipeline(const RowCache& cache, Span<const uint64_t> keys, size_t row_bytes)
+      : cache_(cache), keys_(keys.data()), num_keys_(keys.size()), row_bytes_(row_bytes) {
+    for (size_t i = 0; i < std::min(num_keys_, kIndexAhead); ++i) AskForIndex(i);
+    for (size_t i = 0; i < std::min(num_keys_, kRowAhead); ++i) AskForRow(i);
+  }
+
+  // The row of the i-th key, loading or ready; null if there is none. To be called with one after the other.
+  CachedRow* Next(size_t i) {
+    CachedRow* row = rows_[i % kRing];
+    if (row != nullptr && row->key != keys_[i]) row = Find(keys_[i], hashes_[i % kRing]);
+    if (i + kRowAhead < num_keys_) AskForRow(i + kRowAhead);
+    if (i + kIndexAhead < num_keys_) AskForIndex(i + kIndexAhead);
+    return row;
+  }
+
+ private:
+  void AskForIndex(size_t i) {
+    const uint64_t hash = HashKey(keys_[i]);
+    hashes_[i % kRing] = hash;
+    cache_.ShardFor(hash).PrefetchIndex(TagOf(hash));
+  }
+  void AskForRow(size_t i) {
+    const uint64_t hash = hashes_[i % kRing];
+    const RowShard& shard = cache_.ShardFor(hash);
+    const uint32_t slot = shard.Candidate(TagOf(hash));
+    CachedRow* const row = slot == RowShard::kNoSlot ? nullptr : shard.row(slot);
+    rows_[i % kRing] = row;
+    for (size_t offset = 0; row != nullptr && offset < row_bytes_; offset += kCacheLineBytes) {
+      __builtin_prefetch(reinterpret_cast<const char*>(row) + offset);
+    }
+  }
+  // For the key whose tag is another's, too. So rare that it is to take no registers from the others.
+  [[gnu::noinline]] CachedRow* Find(uint64_t key, uint64_t hash) const {
+    const RowShard& shard = cache_.ShardFor(hash);
+    const uint32_t slot = shard.Find(key, TagOf(hash));
+    return slot == RowShard::kNoSlot ? nullptr : shard.row(slot);
+  }
+
+  const RowCache& cache_;
+  const uint64_t* const keys_;
+  const size_t num_keys_;
+  const size_t row_bytes_;
+  std::array<uint64_t, kRing> hashes_;
+  std::array<CachedRow*, kRing> rows_;  // where a key probably is
+};
+
 }  // namespace
 
 struct CachedTable::LookupCall {
@@ -123,51 +174,34 @@ Status CachedTable::DoPrefetch(const Storage& storage, Span<const uint64_t> keys
   return ReadMissed(storage, call, std::move(missed), absent, executor);
 }
 
-// Copies what is in memory; returns the positions of what is not. Keys are worked on in a pipeline: while one
-// is copied, memory has been asked for the rows of the next dozen, and for the index entries of two dozen.
+// Copies what is in memory; returns the positions of what is not.
 std::vector<int64_t> CachedTable::CopyHits(const LookupCall& call, int64_t begin, int64_t end) const {
   const auto n = static_cast<size_t>(end - begin);
+  const auto width = static_cast<size_t>(dim());
   const uint64_t* const keys = call.keys.data() + begin;
+  float* const weights = call.output(begin, dim());
   const bool has_padding = call.options.padding_key.has_value();
   const uint64_t padding_key = call.options.padding_key.value_or(0);
-  const size_t row_bytes = kRowHeaderBytes + sizeof(float) * dim();
-  std::array<uint64_t, kRing> hashes;
-  std::array<CachedRow*, kRing> rows;  // where the key probably is; null: nowhere
+  const TimeToLive lifetime = call.moment.recipe.lifetime;
+  RowPipeline rows(*cache_, {keys, n}, kRowHeaderBytes + sizeof(float) * width);
   std::vector<int64_t> missed;
   int64_t num_padding = 0;
-  const auto ask_for_index = [&](size_t i) {
-    const uint64_t hash = HashKey(keys[i]);
-    hashes[i % kRing] = hash;
-    cache_->ShardFor(hash).PrefetchIndex(TagOf(hash));
-  };
-  const auto ask_for_row = [&](size_t i) {
-    const uint64_t hash = hashes[i % kRing];
-    const RowShard& shard = cache_->ShardFor(hash);
-    const uint32_t slot = shard.Candidate(TagOf(hash));
-    CachedRow* const row = slot == RowShard::kNoSlot ? nullptr : shard.row(slot);
-    rows[i % kRing] = row;
-    for (size_t offset = 0; row != nullptr && offset < row_bytes; offset += kCacheLineBytes) {
-      __builtin_prefetch(reinterpret_cast<const char*>(row) + offset);
-    }
-  };
-  for (size_t i = 0; i < std::min(n, kIndexAhead); ++i) ask_for_index(i);
-  for (size_t i = 0; i < std::min(n, kRowAhead); ++i) ask_for_row(i);
   for (size_t i = 0; i < n; ++i) {
-    CachedRow* row = rows[i % kRing];
+    CachedRow* const row = rows.Next(i);
+    float* const to = weights + i * width;
     if (has_padding && keys[i] == padding_key) {
       ++num_padding;
-      std::fill_n(call.output(begin + static_cast<int64_t>(i), dim()), dim(), 0.0f);
+      std::fill_n(to, width, 0.0f);
+    } else if (row == nullptr || row->state != SlotState::kReady) {
+      missed.push_back(begin + static_cast<int64_t>(i));
     } else {
-      if (row != nullptr && row->key != keys[i]) row = FindRow(keys[i], hashes[i % kRing]);
-      if (row == nullptr || row->state != SlotState::kReady) {
-        missed.push_back(begin + static_cast<int64_t>(i));
+      if (call.keep) row->SetReferenced();
+      if (row->update_num != 0 && !lifetime.Expired(row->update_time, call.moment.now_millis)) {
+        CopyFloats(row->floats(), width, to);
       } else {
-        if (call.keep) row->SetReferenced();
-        CopyHit(*row, call, call.output(begin + static_cast<int64_t>(i), dim()));
+        CopyAbsent(*row, call, to);
       }
     }
-    if (i + kRowAhead < n) ask_for_row(i + kRowAhead);
-    if (i + kIndexAhead < n) ask_for_index(i + kIndexAhead);
   }
   atomic_counters().lookup_keys += static_cast<int64_t>(n) - num_padding;
   atomic_counters().cache_misses += static_cast<int64_t>(missed.size());
@@ -196,22 +230,13 @@ std::vector<int64_t> CachedTable::FindMissed(const LookupCall& call) const {
   return missed;
 }
 
-// For the key whose tag is another's, too. Null if it is not in memory.
-CachedRow* CachedTable::FindRow(uint64_t key, uint64_t hash) const {
-  const RowShard& shard = cache_->ShardFor(hash);
-  const uint32_t slot = shard.Find(key, TagOf(hash));
-  return slot == RowShard::kNoSlot ? nullptr : shard.row(slot);
-}
-
-void CachedTable::CopyHit(const CachedRow& cached, const LookupCall& call, float* weights) const {
-  const bool absent = cached.update_num == 0;
-  const bool expired =
-      !absent && call.moment.recipe.lifetime.Expired(cached.update_time, call.moment.now_millis);
-  if (!absent && !expired) return CopyFloats(cached.floats(), dim(), weights);
+// Of a row in memory that has expired, or that the storage does not have.
+void CachedTable::CopyAbsent(const CachedRow& cached, const LookupCall& call, float* weights) const {
+  const bool expired = cached.update_num != 0;
   atomic_counters().missing_keys += 1;
   atomic_counters().expired_rows += expired ? 1 : 0;
-  if (absent && call.options.missing == MissingRow::kInitial) {
-    CopyFloats(cached.floats(), dim(), weights);  // its initial values
+  if (!expired && call.options.missing == MissingRow::kInitial) {
+    CopyFloats(cached.floats(), static_cast<size_t>(dim()), weights);  // its initial values
   } else {
     CopyMissing(cached.key, call, weights);
   }

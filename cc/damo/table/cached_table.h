@@ -110,8 +110,7 @@ class CachedTable final : public EmbeddingTable, private WriteBackSource {
   struct Missed;
   std::vector<int64_t> CopyHits(const LookupCall& call, int64_t begin, int64_t end) const;
   std::vector<int64_t> FindMissed(const LookupCall& call) const;
-  CachedRow* FindRow(uint64_t key, uint64_t hash) const;
-  void CopyHit(const CachedRow& cached, const LookupCall& call, float* weights) const;
+  void CopyAbsent(const CachedRow& cached, const LookupCall& call, float* weights) const;
   void CopyMissing(uint64_t key, const LookupCall& call, float* weights) const;
   Status ReadMissed(const Storage& storage, const LookupCall& call, std::vector<int64_t> positions,
                     bool absent, Executor& executor) const;

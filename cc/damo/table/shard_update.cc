@@ -117,11 +117,12 @@ bool ShardUpdate::Gather(RowShard& shard, uint8_t active_flush,
 // the key was likely to be some keys ago.
 uint32_t ShardUpdate::Place(RowShard& shard, uint8_t active_flush, const KeyPartition::Occurrence& occurrence,
                             uint32_t candidate, const Context& context) {
-  if (candidate != RowShard::kNoSlot) {
-    const CachedRow* const cached = shard.row(candidate);
-    if (cached->key == occurrence.key && cached->mark != 0) return cached->mark - 1;
+  uint32_t slot = candidate;
+  // Its row may have left for one that comes before it in this call; a free row's key is none.
+  if (slot == RowShard::kNoSlot || shard.row(slot)->key != occurrence.key ||
+      shard.row(slot)->state == SlotState::kFree) {
+    slot = shard.Find(occurrence.key, occurrence.tag);
   }
-  uint32_t slot = shard.Find(occurrence.key, occurrence.tag);
   const bool found = slot != RowShard::kNoSlot;
   if (found && shard.row(slot)->mark != 0) return shard.row(slot)->mark - 1;
   if (!found) {
