@@ -34,8 +34,12 @@ def check_evaluated(rate: Any) -> None:
 
     Raises:
         TypeError: it cannot; the message says what can.
+        ValueError: it is a variable that is no scalar.
     """
-    if is_number(rate) or isinstance(rate, (KerasSchedule, *_VARIABLES)):
+    if is_number(rate) or isinstance(rate, KerasSchedule):
+        return
+    if is_variable(rate):
+        _check_scalar(rate)
         return
     if not callable(rate):
         raise TypeError(
@@ -101,14 +105,32 @@ class LearningRate:
         if not callable(rate):
             return _as_float32(rate)
         value = rate(step) if isinstance(rate, KerasSchedule) else rate()
+        scalar = _as_float32(value)
         if tf.executing_eagerly() or _varies(value):
-            return _as_float32(value)
+            return scalar
         # A Python number, which the graph would keep for ever: Python is to be asked again at each step.
         return tf.ensure_shape(tf.py_function(self._exactly, [step], tf.float32), [])
 
 
 def _as_float32(value: Any) -> tf.Tensor:
-    return tf.cast(tf.convert_to_tensor(value), tf.float32)
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`learning_rate` must give a number at each step. Received: {value!r} of {type(value)}"
+        ) from error
+    _check_scalar(tensor)
+    return tf.cast(tensor, tf.float32)
+
+
+def _check_scalar(value: Any) -> None:
+    """Raises unless a tensor or variable is a real number; what is not known while tracing, the op checks."""
+    dtype = tf.as_dtype(value.dtype)
+    if not (dtype.is_floating or dtype.is_integer):
+        raise TypeError(f"`learning_rate` must be a real number at each step. Received dtype: {dtype.name}")
+    shape = tf.TensorShape(value.shape)
+    if not shape.is_compatible_with([]):
+        raise ValueError(f"`learning_rate` must be a scalar at each step. Received shape: {shape}")
 
 
 def _varies(value: Any) -> bool:

@@ -398,13 +398,36 @@ def test_bad_rate_fails_the_step_and_changes_nothing(store, batches, rate, funct
     assert step_of(store) == 2
 
 
-def test_rate_of_another_shape_is_refused(store, batches):
-    layer = embedding(store, lambda: [0.5, 0.5])
+@pytest.mark.parametrize("mode", ["eager tape", "function", "fit"])
+@pytest.mark.parametrize(
+    ("given", "exception", "text"),
+    [
+        ([0.5, 0.5], ValueError, r"must be a scalar at each step. Received shape: \(2,\)"),
+        ("fast", TypeError, "must be a real number at each step. Received dtype: string"),
+        (True, TypeError, "must be a real number at each step. Received dtype: bool"),
+        (None, TypeError, "must give a number at each step. Received: None"),
+    ],
+)
+def test_function_that_gives_no_number_is_named(store, batches, mode, given, exception, text):
+    layer = embedding(store, lambda: given)
 
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"rank 0|must be a scalar"):
-        train_step(layer, *next(iter(batches)))
+    with pytest.raises(exception, match=f"`learning_rate` {text}"):
+        MODES[mode](layer, batches)
 
     assert step_of(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "exception", "text"),
+    [
+        (lambda: tf.Variable([0.5, 0.5]), ValueError, r"must be a scalar .*Received shape: \(2,\)"),
+        (lambda: keras.Variable([0.5]), ValueError, r"must be a scalar .*Received shape: \(1,\)"),
+        (lambda: tf.Variable("fast"), TypeError, "must be a real number .*Received dtype: string"),
+    ],
+)
+def test_variable_that_can_be_no_rate_is_refused_at_once(variable, exception, text):
+    with pytest.raises(exception, match=f"`learning_rate` {text}"):
+        optimizers.SGD(variable())
 
 
 def test_lookups_that_do_not_train_ask_for_no_rate(store, batches):
