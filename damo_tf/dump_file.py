@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from damo_tf._arguments import check_path
+
 _GROUPS = 256
 _HEADER = np.dtype([("dims", "<i4", _GROUPS), ("counts", "<u8", _GROUPS)])
 _MAX_DIM = 65536
@@ -77,11 +79,12 @@ def read_dump(path: str | os.PathLike[str], *, verify: bool = True) -> dict[int,
     Raises:
         ValueError: the file is cut short, is no dump, or has its records in another order than `Store.dump`
             writes them (`Store.load` takes such a file).
+        TypeError: `path` is no path.
         OSError: the file cannot be read.
     """
-    name = os.fsdecode(path)
+    name = check_path("path", path)
     # Opened once: by its name a part of it could be of the dump that takes its place meanwhile.
-    with open(path, "rb") as file:
+    with open(name, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size < _HEADER.itemsize:
             raise ValueError(

@@ -253,6 +253,12 @@ def test_read_dump_of_an_absent_file_is_an_os_error(tmp_path):
         damo_tf.read_dump(tmp_path / "absent")
 
 
+@pytest.mark.parametrize("path", [5, None, b"rows.dump"])
+def test_read_dump_of_what_is_no_path_is_a_type_error(path):
+    with pytest.raises(TypeError, match=rf"`path` must be a path. Received: path={path!r} of <class"):
+        damo_tf.read_dump(path)
+
+
 WITHOUT_TENSORFLOW = """
 import sys
 for name in ("tensorflow", "keras", "damo"):
