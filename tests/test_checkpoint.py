@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused_by_name_and_value(store, tmp_path):
         store.checkpoint(tmp_path / "c")
     with pytest.raises(ValueError, match="/c' must lie outside the store's own directory"):
         store.checkpoint(tmp_path / "store/c")
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="it is none: there is no file"):
         store.restore(tmp_path / "nowhere")
     with pytest.raises(
         TypeError, match=r"must be a path or a list of paths\. Received: checkpoint=7 of <class 'int'>"

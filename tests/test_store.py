@@ -397,8 +397,19 @@ def test_a_rocksdb_database_of_someone_else_is_refused_and_left_alone(tmp_path, 
     text = message_of(ValueError, lambda: damo_tf.Store(tmp_path, read_only=read_only))
     assert text == (
         f"open store '{tmp_path}': is a RocksDB database but not a damo store: its column families are "
-        "'default', expected 'default', 'manifest'"
+        "'default', expected 'default', 'manifest'; or its file MANIFEST is cut short"
     )
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_store_whose_list_of_files_is_cut_short_is_refused_and_left_alone(tmp_path, read_only):
+    damo_tf.Store(tmp_path).close()
+    (manifest,) = tmp_path.glob("MANIFEST-*")
+    os.truncate(manifest, 50)
+    before = content(tmp_path)
+    text = message_of(ValueError, lambda: damo_tf.Store(tmp_path, read_only=read_only))
+    assert text.endswith("or its file MANIFEST is cut short")
     assert content(tmp_path) == before
 
 

@@ -230,7 +230,7 @@ Status WriteDescription(const CheckpointDescription& description, const std::str
 StatusOr<CheckpointDescription> ReadDescription(const std::string& directory) {
   const std::string path = DescriptionPath(directory);
   std::error_code error;
-  if (!fs::exists(path, error)) return NotFound("there is no file '", path, "'");
+  if (!fs::exists(path, error)) return NotFound("it is none: there is no file '", path, "'");
   std::ifstream file(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   if (!file) return IoError("read file '", path, "'");

@@ -58,7 +58,7 @@ Status CheckFamilies(const std::string& directory, const RocksDbStorageOptions& 
   std::string list;
   for (const std::string& name : names) list += (list.empty() ? "'" : ", '") + name + "'";
   return InvalidArgument("is a RocksDB database but not a damo store: its column families are ", list,
-                         ", expected 'default', '", kManifestFamily, "'");
+                         ", expected 'default', '", kManifestFamily, "'; or its file MANIFEST is cut short");
 }
 
 // ---- the storage ----

@@ -154,7 +154,7 @@ TEST_F(VerifyCheckpointTest, MissingLinkIsAProblemAndNoCheckpointIsAFailure) {
   fs::rename(full_, directory_ / "away");
   const std::vector<std::string> problems = ProblemsOf(delta_);
   ASSERT_EQ(problems.size(), 1U);
-  EXPECT_NE(problems[0].find("/full': there is no file '"), std::string::npos) << problems[0];
+  EXPECT_NE(problems[0].find("/full': it is none: there is no file '"), std::string::npos) << problems[0];
   EXPECT_TRUE(FailsWith(VerifyCheckpoint(directory_ / "store", nullptr).status(), StatusCode::kNotFound,
                         "there is no file"));
 }
