@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys as people and files write them."""
 
+import codecs
 import difflib
 import io
 import itertools
@@ -69,7 +70,7 @@ class CommandOfKeys(click.Command):
 def read_keys(path: str) -> npt.NDArray[np.uint64]:
     """All keys of a file: text, one a line, or a `.npy` array of 64-bit integers.
 
-    Empty lines and what follows a `#` are left out.
+    Empty lines, what follows a `#` and a UTF-8 byte order mark at the beginning are left out.
 
     Args:
         path: of the file; `-` for stdin.
@@ -92,7 +93,7 @@ def _read_keys(name: str, file: BinaryIO) -> npt.NDArray[np.uint64]:
     data = file.read()  # at once: of a terminal the end is not there to be read a second time
     if data.startswith(_NPY_MAGIC):
         return _read_npy(name, io.BytesIO(data))
-    lines = io.BytesIO(data)
+    lines = io.BytesIO(data.removeprefix(codecs.BOM_UTF8))  # which Windows' editors write
     keys = (_parse_line(name, number, line) for number, line in enumerate(lines, 1) if _content(line))
     return np.fromiter(keys, np.uint64)
 

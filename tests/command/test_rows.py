@@ -48,6 +48,12 @@ def test_delete_takes_keys_from_a_text_file(path, tmp_path):
         assert storage.size(0) == 3 and storage.size(7) == 1
 
 
+def test_delete_takes_keys_from_a_text_file_of_windows(path, tmp_path):
+    (tmp_path / "keys.txt").write_bytes("1\r\n2\r\n".encode("utf-8-sig"))
+
+    assert run_json("delete", path, 0, tmp_path / "keys.txt")["deleted"] == 2
+
+
 @pytest.mark.parametrize("dtype", ["<u8", "<i8", ">u8"])
 def test_delete_takes_keys_from_a_numpy_file(path, tmp_path, dtype):
     np.save(tmp_path / "keys.npy", np.array([1, 2], dtype))
