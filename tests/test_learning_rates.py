@@ -418,6 +418,14 @@ def test_function_that_gives_no_number_is_named(store, batches, mode, given, exc
 
 
 @pytest.mark.parametrize(
+    "schedule", [optimizers.schedules.CosineDecay(0.5, 10), {"name": "cosine_decay", "decay_steps": 10}]
+)
+def test_schedule_of_the_engine_has_a_place_of_its_own_in_a_dict(schedule):
+    with pytest.raises(TypeError, match="A schedule of the engine's is the entry 'schedule'"):
+        optimizers.get({"name": "sgd", "learning_rate": schedule})
+
+
+@pytest.mark.parametrize(
     ("variable", "exception", "text"),
     [
         (lambda: tf.Variable([0.5, 0.5]), ValueError, r"must be a scalar .*Received shape: \(2,\)"),

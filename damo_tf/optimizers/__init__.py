@@ -398,11 +398,22 @@ def _normalized(parameters: Parameters) -> Parameters:
     evaluated = {}
     if "learning_rate" in values:
         evaluated["learning_rate"] = values.pop("learning_rate")
+        _check_no_setting(evaluated["learning_rate"])
         check_evaluated(evaluated["learning_rate"])
     schedule = values.pop("schedule", None)
     optimizer = damo.PyOptimizer(values, schedule)
     scheduled = {} if schedule is None else {"schedule": optimizer.schedule}
     return {**optimizer.parameters, **scheduled, **evaluated}
+
+
+def _check_no_setting(rate: Any) -> None:
+    """Raises if `rate`, of a dict, is a schedule of the engine's, which has an entry of its own there."""
+    if isinstance(rate, (schedules.Schedule, dict)):
+        raise TypeError(
+            "`learning_rate` of a dict must be evaluated at each step. A schedule of the engine's is the "
+            "entry 'schedule', a dict of its parameters; its first rate is the optimizer's own parameter, "
+            f"such as 'gamma'. Received: learning_rate={rate!r}"
+        )
 
 
 #: Settings of every Keras optimizer that rows have not: neutral values, and what the difference is.
