@@ -232,6 +232,27 @@ def test_close_all_closes_every_store(tmp_path):
     damo.close_all()
 
 
+PROGRESSING = {
+    "dump": lambda storage, path, progress: storage.dump(path, progress=progress),
+    "expire": lambda storage, path, progress: storage.expire(progress),
+    "checkpoint": lambda storage, path, progress: storage.checkpoint(path, progress=progress),
+    "verify": lambda storage, path, progress: storage.verify(progress),
+    "compact": lambda storage, path, progress: storage.compact(progress),
+    "convert": lambda storage, path, progress: storage.convert(path, 0, dim=1, progress=progress),
+}
+
+
+@pytest.mark.parametrize("name", PROGRESSING)
+def test_progress_that_cannot_be_called_is_refused_before_anything_is_done(
+    storage, embedding, tmp_path, name
+):
+    embedding.apply_gradients(keys_of(1), np.ones(DIM, np.float32))
+
+    with pytest.raises(TypeError, match=r"`progress` must be callable or None. Received: progress='5'"):
+        PROGRESSING[name](storage, tmp_path / "made", "5")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
 # ---- Rows in memory ----
 
 

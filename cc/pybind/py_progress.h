@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 
 #include <exception>
+#include <string>
 
 #include "damo/base/status.h"
 
@@ -16,8 +17,13 @@ namespace damo::python {
 // Made, asked for its exception and destroyed with the GIL held.
 class [[gnu::visibility("hidden")]] PyProgress {  // as what it holds is
  public:
-  // `function` may be None. It is borrowed.
-  explicit PyProgress(const pybind11::object& function) : function_(function) {}
+  // `function` may be None. It is borrowed. Throws TypeError if it cannot be called: the engine would come to
+  // that when part of the work is done.
+  explicit PyProgress(const pybind11::object& function) : function_(function) {
+    if (function.is_none() || PyCallable_Check(function.ptr()) != 0) return;
+    throw pybind11::type_error("`progress` must be callable or None. Received: progress=" +
+                               std::string(pybind11::repr(function)));
+  }
 
   // Calls the function. A failure if it raises, or if a signal's handler does, as Ctrl-C's. Without the GIL.
   template <typename... Arguments>
