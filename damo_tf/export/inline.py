@@ -19,6 +19,7 @@ from damo_tf.export.saved_model import published, traced, write
 from damo_tf.export.signature import ModelSignature, Tensors
 from damo_tf.export.vectors import vectors_of
 from damo_tf.layers import Embedding, FeatureHash
+from damo_tf.layers.in_model import embeddings_of
 from damo_tf.layers.substitution import substituted_ops
 from damo_tf.store import Store
 
@@ -71,6 +72,7 @@ def export_inline(
     signature = ModelSignature(model, input_signature)
     with published(directory) as unfinished, tempfile.TemporaryDirectory(dir=unfinished.parent) as scratch:
         tables = _InlineTables(Path(scratch), min_count)
+        tables.prepare(model)
 
         def serve(tensors: Tensors) -> Tensors:
             with substituted_ops(tables):
@@ -78,22 +80,29 @@ def export_inline(
 
         function = traced(serve, signature.specs)
         tables.check_used(model)
-        write(unfinished, model, {"serving_default": function}, tables.all())
+        write(unfinished, model, {"serving_default": function}, tables.used())
 
 
 class _InlineTables:
-    """A substitute with the tables of the groups that a model turns out to look up, made when first met."""
+    """A substitute with the tables of the groups that a model turns out to look up."""
 
     def __init__(self, folder: Path, min_count: int) -> None:
         self._folder = folder
         self._min_count = min_count
         self._dumps: dict[str, dict[int, DumpedGroup]] = {}
         self._tables: dict[tuple[str, int], InlineTable] = {}
+        self._used: dict[tuple[str, int], InlineTable] = {}
+
+    def prepare(self, model: keras.Model) -> None:
+        """Makes the tables of a model's layers: TensorFlow traces twice a function that makes variables."""
+        for layer in embeddings_of(model):
+            self._table(layer)
 
     def lookup(self, layer: Embedding, inputs: Any, features: list[Feature]) -> list[Any]:
         """What the layer's call returns, looked up in a table of plain TensorFlow."""
         with tf.init_scope():
-            table = self._table(layer.store, layer.group)
+            table = self._table(layer)
+        self._used[_place(layer)] = table
         lookup = partial(table.lookup, padding_key=layer.padding_key, missing=layer.missing)
         return [vectors_of(feature, lookup, layer.padding_key) for feature in features]
 
@@ -102,25 +111,26 @@ class _InlineTables:
         return hash_of(layer, values)
 
     def check_used(self, model: keras.Model) -> None:
-        """Raises ValueError if no table has been asked for."""
-        if not self._tables:
+        """Raises ValueError if nothing has been looked up."""
+        if not self._used:
             raise ValueError(f"`model` must have a damo_tf.Embedding. Received: model '{model.name}' without")
 
-    def all(self) -> list[InlineTable]:
-        """The tables, in the order in which they were met."""
-        return list(self._tables.values())
+    def used(self) -> list[InlineTable]:
+        """The tables in which something has been looked up."""
+        return list(self._used.values())
 
-    def _table(self, store: Store, group: int) -> InlineTable:
-        key = (store.directory, group)
-        if key not in self._tables:
-            self._tables[key] = InlineTable(
-                self._rows(store)[group],
-                self._folder / f"keys_{len(self._tables)}_of_group_{group}.txt",
-                seed=store.options["seed"],
-                group=group,
-                config=store.storage.group_config(group),
+    def _table(self, layer: Embedding) -> InlineTable:
+        """The table of a layer's group, made when it is first asked for."""
+        place = _place(layer)
+        if place not in self._tables:
+            self._tables[place] = InlineTable(
+                self._rows(layer.store)[layer.group],
+                self._folder / f"keys_{len(self._tables)}_of_group_{layer.group}.txt",
+                seed=layer.store.options["seed"],
+                group=layer.group,
+                config=layer.store.storage.group_config(layer.group),
             )
-        return self._tables[key]
+        return self._tables[place]
 
     def _rows(self, store: Store) -> dict[int, DumpedGroup]:
         """All rows of a store, as of when it was first met."""
@@ -129,3 +139,8 @@ class _InlineTables:
             store.dump(dump, min_count=self._min_count)
             self._dumps[store.directory] = read_dump(dump, verify=False)
         return self._dumps[store.directory]
+
+
+def _place(layer: Embedding) -> tuple[str, int]:
+    """Where the rows of a layer are: store and group."""
+    return layer.store.directory, layer.group

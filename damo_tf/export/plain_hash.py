@@ -132,23 +132,23 @@ def _to_16(values: tf.Tensor, lengths: tf.Tensor, seed: int) -> tf.Tensor:
 
 
 def _to_128(values: tf.Tensor, lengths: tf.Tensor, seed: int) -> tf.Tensor:
-    mixed = _wide(lengths) * _u64(_PRIME64[0])
-    for i in range(4):
-        both = _mix16(values, tf.minimum(16 * i, lengths - 16), 32 * i, seed)
-        both += _mix16(values, tf.maximum(lengths - 16 * (i + 1), 0), 32 * i + 16, seed)
-        mixed += tf.where(lengths > 32 * i, both, _u64(0))
-    return _avalanche(mixed)
+    length = lengths[:, tf.newaxis]
+    from_begin = tf.minimum(tf.constant([0, 16, 32, 48]), length - 16)
+    from_end = tf.maximum(length - tf.constant([16, 32, 48, 64]), 0)
+    mixes = _mix16(values, tf.concat([from_begin, from_end], axis=1), [0, 32, 64, 96, 16, 48, 80, 112], seed)
+    both = mixes[:, :4] + mixes[:, 4:]
+    counts = length > tf.constant([0, 32, 64, 96])
+    return _avalanche(_wide(lengths) * _u64(_PRIME64[0]) + _sum(tf.where(counts, both, _u64(0))))
 
 
 def _to_240(values: tf.Tensor, lengths: tf.Tensor, seed: int) -> tf.Tensor:
-    mixed = _wide(lengths) * _u64(_PRIME64[0])
-    for i in range(8):
-        mixed += _mix16(values, tf.constant(16 * i) + 0 * lengths, 16 * i, seed)
-    mixed = _avalanche(mixed) + _mix16(values, lengths - 16, 136 - 17, seed)
-    for i in range(8, 15):
-        part = _mix16(values, tf.minimum(16 * i, lengths - 16), 16 * (i - 8) + 3, seed)
-        mixed += tf.where(lengths >= 16 * (i + 1), part, _u64(0))
-    return _avalanche(mixed)
+    length = lengths[:, tf.newaxis]
+    starts = [16 * i for i in range(15)]
+    places = tf.concat([tf.minimum(tf.constant(starts), length - 16), length - 16], axis=1)
+    mixes = _mix16(values, places, [*starts[:8], *(start + 3 for start in starts[:7]), 136 - 17], seed)
+    first = _avalanche(_wide(lengths) * _u64(_PRIME64[0]) + _sum(mixes[:, :8]))
+    counts = length >= tf.constant([start + 16 for start in starts[8:]])
+    return _avalanche(first + mixes[:, 15] + _sum(tf.where(counts, mixes[:, 8:15], _u64(0))))
 
 
 def _long(values: tf.Tensor, lengths: tf.Tensor, seed: int) -> tf.Tensor:
@@ -171,19 +171,19 @@ def _long(values: tf.Tensor, lengths: tf.Tensor, seed: int) -> tf.Tensor:
     last_key = tf.constant(_unpacked(secret, len(secret) - _STRIPE - 7, 8))
     accumulators = _accumulated(accumulators, _words(values, lengths - _STRIPE, 8), last_key)
     keyed = _xor(accumulators, tf.constant(_unpacked(secret, 11, 8)))
-    mixed = _wide(lengths) * _u64(_PRIME64[0])
-    for i in range(0, 8, 2):
-        mixed += _folded_product(keyed[:, i], keyed[:, i + 1])
-    return _avalanche(mixed)
+    products = _folded_product(keyed[:, 0::2], keyed[:, 1::2])
+    return _avalanche(_wide(lengths) * _u64(_PRIME64[0]) + _sum(products))
 
 
 # ---- Steps ----
 
 
-def _mix16(values: tf.Tensor, places: tf.Tensor, of_secret: int, seed: int) -> tf.Tensor:
-    words = _words(values, places, 2)
-    low = _xor(words[:, 0], _u64(_secret(of_secret) + seed))
-    return _folded_product(low, _xor(words[:, 1], _u64(_secret(of_secret + 8) - seed)))
+def _mix16(values: tf.Tensor, places: tf.Tensor, of_secret: list[int], seed: int) -> tf.Tensor:
+    """The mixes of 16 bytes of each value from each of its places, `[n, places]`; each with its secret."""
+    words = _bytes(values[:, tf.newaxis], places, 16, tf.uint64)
+    keys = [((_secret(place) + seed) & _MASK, (_secret(place + 8) - seed) & _MASK) for place in of_secret]
+    keyed = _xor(words, tf.constant(np.array(keys, np.uint64)))
+    return _folded_product(keyed[..., 0], keyed[..., 1])
 
 
 def _accumulated(accumulators: tf.Tensor, words: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
@@ -244,12 +244,13 @@ def _secret_of_seed(seed: int) -> bytes:
 
 
 def _bytes(values: tf.Tensor, places: tf.Tensor, count: int, dtype: tf.DType) -> tf.Tensor:
-    """`count` bytes of each value, from a place of its own, as little-endian numbers: `[n, numbers]`."""
+    """`count` bytes of each value, from places of its own, as little-endian numbers: `[..., numbers]`."""
     parts = tf.strings.substr(values, places, tf.fill(tf.shape(places), count))
     raw = tf.io.decode_raw(parts, tf.uint8, fixed_length=count)
     if dtype == tf.uint8:
         return raw
-    return tf.bitcast(tf.reshape(raw, [-1, count // dtype.size, dtype.size]), dtype)
+    shape = tf.concat([tf.shape(places), [count // dtype.size, dtype.size]], axis=0)
+    return tf.bitcast(tf.reshape(raw, shape), dtype)
 
 
 def _words(values: tf.Tensor, places: tf.Tensor, count: int) -> tf.Tensor:
@@ -278,6 +279,11 @@ def _shr(x: tf.Tensor, bits: int) -> tf.Tensor:
 
 def _rotl(x: tf.Tensor, bits: int) -> tf.Tensor:
     return _or(_shl(x, bits), _shr(x, 64 - bits))
+
+
+def _sum(x: tf.Tensor) -> tf.Tensor:
+    """Over the last axis."""
+    return tf.reduce_sum(x, axis=-1)
 
 
 def _or(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

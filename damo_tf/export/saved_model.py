@@ -22,15 +22,16 @@ def traced(function: Function, specs: dict[str, tf.TensorSpec]) -> tf.types.expe
     Raises:
         ValueError: its graph has ops of damo_tf, which plain TensorFlow does not know.
     """
-    signature = tf.function(function, input_signature=[specs], autograph=False)
-    own = _own_ops(signature.get_concrete_function().graph)
+    concrete = tf.function(function, input_signature=[specs], autograph=False).get_concrete_function()
+    own = _own_ops(concrete.graph)
     if own:
         raise ValueError(
             f"the model cannot be exported for plain TensorFlow: its graph still has the ops {own}. A "
             "`tf.function` inside the model, traced before, or a call of `damo_tf` other than that of an "
             "Embedding layer brings them; call layers directly, or use `tf.saved_model.save`."
         )
-    return signature
+    # Saving traces again what it is given: so no more than a call.
+    return tf.function(lambda tensors: concrete(tensors), input_signature=[specs], autograph=False)
 
 
 def write(
