@@ -24,7 +24,10 @@ def check_ids(ids: Any) -> None:
     """Raises TypeError unless `ids` is a tensor of integers, symbolic or not."""
     dtype = keras.backend.standardize_dtype(ids.dtype)
     if "int" not in dtype:
-        raise IdsDtypeError(f"ids must be integers; floats cannot hold 64 bits. Received dtype: {dtype}")
+        raise IdsDtypeError(
+            "ids must be integers: floats cannot hold 64 bits, and strings become ids in a "
+            f"`damo_tf.FeatureHash`. Received dtype: {dtype}"
+        )
 
 
 def as_keys(ids: Any) -> Ids:

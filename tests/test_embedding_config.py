@@ -66,6 +66,7 @@ pytestmark = pytest.mark.usefixtures("keras_seed")
             r"`filter_fpr` must be in \[1e-09, 0.5\]. Received: filter_fpr=0.6",
         ),
         ({"filter_fpr": "low"}, TypeError, "`filter_fpr` must be a number > 0. Received: filter_fpr='low'"),
+        ({"dtype": "int64"}, ValueError, "`dtype` must be of floats.* Received: dtype='int64'"),
         ({"combine": "sum"}, ValueError, "Unrecognized keyword arguments.*'combine'"),
     ],
 )
@@ -254,3 +255,12 @@ def test_auto_jit_is_off(store):
         warnings.simplefilter("error")
         model.compile("adam", WeightedSum(), jit_compile="auto")
     assert model.jit_compile is False
+
+
+def test_own_function_with_jit_compile_names_the_op(store):
+    layer = embedding(store)
+    layer.build(None)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="No registered 'DamoEmbeddingLookup' OpKernel for XLA"
+    ):
+        tf.function(layer, jit_compile=True)(tf.constant([1], tf.int64))

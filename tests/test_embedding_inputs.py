@@ -212,7 +212,8 @@ def test_structure_without_ids_is_refused(store, nothing):
 def test_ids_that_are_not_integers_are_refused(store, ids, dtype, function):
     layer = embedding(store)
     layer.build(None)
-    with pytest.raises(TypeError, match=f"ids must be integers.*Received dtype: {dtype}"):
+    text = f"ids must be integers: .*strings become ids in a `damo_tf.FeatureHash`. Received dtype: {dtype}"
+    with pytest.raises(TypeError, match=text):
         function(layer)(ids)
 
 

@@ -164,6 +164,11 @@ class Embedding(keras.layers.Layer):
         check_admission(min_count, filter_capacity, filter_fpr)
         kwargs.setdefault("autocast", False)  # weights of ids are float32, as the rows are
         super().__init__(**kwargs)
+        if not keras.backend.is_float_dtype(self.compute_dtype):
+            raise ValueError(
+                "`dtype` must be of floats, or a policy that computes in floats: it is that of the vectors. "
+                f"Received: dtype={kwargs.get('dtype')!r}"
+            )
         self.supports_jit = False  # XLA cannot call back into a store
         self.dim = int(dim)
         self.group = int(group)
