@@ -180,19 +180,27 @@ def check_progress(progress: Any) -> Any:
     return progress
 
 
-def as_keys(keys: npt.ArrayLike) -> npt.NDArray[np.uint64]:
-    """Integers of any shape as contiguous uint64; negative ones keep their bits."""
-    array = np.asarray(keys)
+def as_keys(keys: npt.ArrayLike, name: str = "keys") -> npt.NDArray[np.uint64]:
+    """Integers of any shape as contiguous uint64; negative ones keep their bits.
+
+    Args:
+        keys: the integers.
+        name: of the argument, for messages.
+    """
+    try:
+        array = np.asarray(keys)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"`{name}` must be an array, or make one. Received: {keys!r}") from error
     if not isinstance(keys, (np.ndarray, np.generic)) and array.dtype.kind in "fO":
         # NumPy finds no integer type for an empty list, nor for keys above and below 2**63 together.
-        array = _keys_of_python_integers(np.asarray(keys, object))
+        array = _keys_of_python_integers(np.asarray(keys, object), name)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"`keys` must be integers. Received dtype: {array.dtype}")
+        raise TypeError(f"`{name}` must be integers. Received dtype: {array.dtype}")
     return np.asarray(array, np.int64, order="C").view(np.uint64)
 
 
-def _keys_of_python_integers(array: npt.NDArray[np.object_]) -> npt.NDArray[np.uint64]:
+def _keys_of_python_integers(array: npt.NDArray[np.object_], name: str) -> npt.NDArray[np.uint64]:
     for key in array.flat:
-        check_int("keys", key, -(1 << 63), 1 << 64)
+        check_int(name, key, -(1 << 63), 1 << 64)
     bits: npt.NDArray[np.uint64] = (array % (1 << 64)).astype(np.uint64)
     return bits

@@ -122,9 +122,10 @@ def _for_hash(values: Any) -> Any:
 
 def _keys(embedding: dict[str, Any], tensors: Mapping[str, Any]) -> npt.NDArray[np.uint64]:
     """The ids, in the shape that they or their values have."""
-    values = tensors[embedding["field"] or embedding["input"]]
+    name = embedding["field"] or embedding["input"]
+    values = tensors[name]
     if embedding["hash"] is None:
-        return as_keys(values)
+        return as_keys(values, name)
     how = dict(embedding["hash"])
     return np.asarray(feature_hash(how.pop("field"), _for_hash(values), **how), np.uint64)
 

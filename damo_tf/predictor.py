@@ -16,7 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from damo_tf._arguments import check_int, check_path, check_positive
-from damo_tf._request import flat_tensors, lookup_of, names_of
+from damo_tf._request import Lookup, flat_tensors, lookup_of, names_of
 from damo_tf.export.combining import behind_combiners
 from damo_tf.export.dense import DESCRIPTION, FORMAT
 from damo_tf.row_sources import (
@@ -263,7 +263,7 @@ class Predictor:
         )
         for i, of_store in enumerate(rows):
             embeddings = [embedding for embedding in self._embeddings if embedding["store"] == i]
-            check_fit(of_store, embeddings, version[i])
+            check_fit(of_store, embeddings, self._description["stores"][i]["seed"], version[i])
         self._serving = _Serving(version, rows)
         return True
 
@@ -311,7 +311,7 @@ class Predictor:
     def _feed(self, embedding: dict[str, Any], tensors: dict[str, Any], rows: Rows) -> Any:
         """What `behind_combiners` takes for an entry of `embeddings.json`."""
         lookup = lookup_of(embedding, tensors)
-        _check_shape(self._specs[embedding["input"]], (*lookup.shape, embedding["dim"]))
+        _check_shape_of_ids(embedding, self._specs[embedding["input"]], lookup)
         vectors = tf.constant(rows.lookup(embedding, lookup.keys))
         if lookup.splits is None:
             return vectors
@@ -359,3 +359,12 @@ def _as_tensor(value: npt.ArrayLike, spec: tf.TensorSpec) -> tf.Tensor:
 def _check_shape(spec: tf.TensorSpec, shape: tuple[int, ...]) -> None:
     if not spec.shape.is_compatible_with(shape):
         raise ValueError(f"input `{spec.name}` must have shape {spec.shape}. Received shape: {shape}")
+
+
+def _check_shape_of_ids(embedding: dict[str, Any], spec: tf.TensorSpec, lookup: Lookup) -> None:
+    if not spec.shape[:-1].is_compatible_with(lookup.shape):
+        what = "ids" if lookup.splits is None else "bags of ids"
+        raise ValueError(
+            f"`{embedding['field'] or embedding['input']}` must have {what} of shape {spec.shape[:-1]}. "
+            f"Received shape: {lookup.shape}"
+        )

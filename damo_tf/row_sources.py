@@ -25,7 +25,7 @@ class Rows(Protocol):
         """The vectors of keys for an entry of `embeddings.json`: float32 `keys.shape + (dim,)`."""
 
     def settings(self) -> dict[int, dict[str, Any]]:
-        """Of each group what is known of it: `dim` and, where it is written down, `initializer`."""
+        """Of each group what is known of it: `dim` and, where written down, `initializer` and `seed`."""
 
 
 class StoreRows:
@@ -49,7 +49,8 @@ class StoreRows:
 
     def settings(self) -> dict[int, dict[str, Any]]:
         """See `Rows`."""
-        return {group: self.store.storage.group_config(group) for group in self.store.storage.groups}
+        storage, seed = self.store.storage, self.store.options["seed"]
+        return {group: {**storage.group_config(group), "seed": seed} for group in storage.groups}
 
 
 class DumpRows:
@@ -105,12 +106,13 @@ class DumpRows:
         return np.array(values)
 
 
-def check_fit(rows: Rows, embeddings: list[dict[str, Any]], name: str) -> None:
+def check_fit(rows: Rows, embeddings: list[dict[str, Any]], seed: int, name: str) -> None:
     """Raises unless rows are of the groups that a dense part was exported with.
 
     Args:
         rows: the rows.
         embeddings: the entries of `embeddings.json` that are looked up in them.
+        seed: of the store that the dense part was exported with.
         name: of the rows, for the message.
 
     Raises:
@@ -118,13 +120,13 @@ def check_fit(rows: Rows, embeddings: list[dict[str, Any]], name: str) -> None:
     """
     settings = rows.settings()
     for embedding in embeddings:
-        group = embedding["group"]
+        group, exported = embedding["group"], {**embedding, "seed": seed}
         if group not in settings:
             raise ValueError(f"`store` must have group {group}. Received: {sorted(settings)} in {name}")
         # Where ids without a row read as zeros, their initial values are of no concern.
-        compared = ["dim", "initializer"] if embedding["missing"] == "initial" else ["dim"]
+        compared = ["dim", "initializer", "seed"] if embedding["missing"] == "initial" else ["dim"]
         for setting in compared:
-            expected, actual = embedding[setting], settings[group].get(setting, embedding[setting])
+            expected, actual = exported[setting], settings[group].get(setting, exported[setting])
             if actual != expected:
                 raise ValueError(
                     f"`store` must have {setting} {expected} in group {group}, as the dense part was "

@@ -296,6 +296,20 @@ def test_rows_of_another_model_are_refused_at_once(model, store, tmp_path):
                 damo_tf.Predictor(tmp_path / "exported", rows)
 
 
+def test_an_open_store_of_another_seed_is_refused(model, store, tmp_path):
+    with damo_tf.Store(tmp_path / "other", seed=5) as other:
+        for group in (0, 1):
+            other.add_group(group, **settings_of(store, group))
+        with pytest.raises(ValueError, match=r"must have seed 0 in group 0, .* Received: 5 in .*other"):
+            damo_tf.Predictor(tmp_path / "exported", other)
+
+
+def settings_of(store: damo_tf.Store, group: int) -> dict[str, Any]:
+    """What makes a group the same in another store."""
+    config = store.storage.group_config(group)
+    return {name: config[name] for name in ("dim", "initializer", "optimizer")}
+
+
 def test_the_directory_of_a_store_checkpoint_is_refused_by_its_name(model, tmp_path):
     checkpoint = damo_tf.callbacks.StoreCheckpoint(tmp_path / "training")
     model.fit(np.abs(KEYS), [np.ones((20, 1)), np.zeros((20, 18))], callbacks=[checkpoint], verbose=0)
@@ -352,8 +366,10 @@ def test_wrong_arguments_and_inputs_are_refused_by_name_rule_and_value(model, tm
         for inputs, kind, text in [
             ([[1]], TypeError, "`inputs` must be a dict. Received: [[1]]"),
             ({"id": [[1, 2, 3]]}, ValueError, "`inputs` must have the names ['ids']. Received: ['id']"),
-            ({"ids": [[1.5, 2, 3]]}, TypeError, "`keys` must be an integer in"),
-            ({"ids": [[1, 2]]}, ValueError, "must have shape (None, 3, 2). Received shape: (1, 2, 2)"),
+            ({"ids": [[1.5, 2, 3]]}, TypeError, "`ids` must be an integer in"),
+            ({"ids": np.ones((1, 3))}, TypeError, "`ids` must be integers. Received dtype: float64"),
+            ({"ids": [[1, 2, 3], [4]]}, ValueError, "`ids` must be an array, or make one. Received: [[1, 2"),
+            ({"ids": [[1, 2]]}, ValueError, "`ids` must have ids of shape (None, 3). Received shape: (1, 2)"),
         ]:
             with pytest.raises(kind, match=re.escape(text)):
                 predictor.predict(inputs)
