@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import numpy.typing as npt
 
 from damo_tf import initializers
@@ -164,6 +165,12 @@ def _keys(layer: keras.layers.Embedding, given: npt.ArrayLike | None) -> npt.NDA
         raise ValueError(
             f"`keys` must be one for each row of layer '{layer.name}', shape ({layer.input_dim},). "
             f"Received shape: {keys.shape}"
+        )
+    distinct, counts = np.unique(keys, return_counts=True)
+    if len(distinct) < len(keys):
+        raise ValueError(
+            f"`keys` must be different for each row of layer '{layer.name}'. "
+            f"Received several times: {distinct[counts > 1][0]}"
         )
     if layer.mask_zero and keys[0] != 0:
         raise ValueError(

@@ -242,6 +242,11 @@ def test_wrong_argument_is_refused_by_name_rule_and_value_and_changes_nothing(st
         ({"groups": {"items": 256}}, ValueError, "`groups['items']` must be an integer in [0, 256)"),
         ({"groups": {"items": 5}}, ValueError, "that the store does not have. Received: 5 for 'items'"),
         ({"keys": {"items": [1]}}, ValueError, "layer 'items', shape (10,). Received shape: (1,)"),
+        (
+            {"keys": {"items": [7, 7, *range(8)]}},
+            ValueError,
+            "`keys` must be different for each row of layer 'items'. Received several times: 7",
+        ),
         ({"keys": {"items": [0.5] * 10}}, TypeError, "`keys` must be an integer in"),
         ({"optimizer": "nadam"}, ValueError, "nadam"),
         ({"model": with_layer(embeddings_constraint="non_neg")}, ValueError, "no embeddings_constraint"),

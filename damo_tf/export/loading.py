@@ -49,7 +49,8 @@ def load_saved_model(
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: one store is given, here or by the environment, for a model on several.
+        ValueError: one store is given, here or by the environment, for a model on several; or here for one
+            that looks up in none, as those of `export_inline`.
         FileNotFoundError: there is no store, or it lacks a group.
         OSError: there is no SavedModel in `directory`.
     """
@@ -57,14 +58,20 @@ def load_saved_model(
     if store is not None and not isinstance(store, Store):
         store = check_path("store", store)
     with _environment(store.directory if isinstance(store, Store) else store):
-        _check_one_store(path)
+        _check_stores(path, is_argument=store is not None)
         return tf.saved_model.load(path)
 
 
-def _check_one_store(path: str) -> None:
-    """Fails where one store would take the place of several."""
+def _check_stores(path: str, *, is_argument: bool) -> None:
+    """Fails where one store would take the place of several, or, given as an argument, of none."""
     given = os.environ.get(_ENVIRONMENT)
-    recorded = _recorded_stores(path) if given else set()
+    recorded = _recorded_stores(path) if given else None
+    if recorded is None:
+        return
+    if is_argument and not recorded:
+        raise ValueError(
+            f"`store` must be None for SavedModel '{path}', which looks up in no store. Received: '{given}'"
+        )
     if len(recorded) > 1:
         raise ValueError(
             f"one store cannot stand for the {len(recorded)} of SavedModel '{path}': {sorted(recorded)}. "
@@ -72,12 +79,12 @@ def _check_one_store(path: str) -> None:
         )
 
 
-def _recorded_stores(path: str) -> set[str]:
-    """Paths of the stores that a SavedModel was made on; none where there is no SavedModel."""
+def _recorded_stores(path: str) -> set[str] | None:
+    """Paths of the stores that a SavedModel was made on; `None` where there is no SavedModel."""
     try:
         serialized = tf.io.read_file(os.path.join(path, "saved_model.pb")).numpy()
     except tf.errors.OpError:
-        return set()  # what is there instead is for tf.saved_model.load() to tell
+        return None  # what is there instead is for tf.saved_model.load() to tell
     saved = saved_model_pb2.SavedModel.FromString(serialized)
     graphs = [meta_graph.graph_def for meta_graph in saved.meta_graphs]
     bodies = [

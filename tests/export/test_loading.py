@@ -152,10 +152,17 @@ def test_one_store_does_not_stand_for_two(store, tmp_path, monkeypatch):
 
 def test_wrong_arguments_are_refused(model, tmp_path):
     model.export(tmp_path / "exported", verbose=False)
+    damo_tf.export_inline(model, tmp_path / "inline")
+    damo_tf.load_saved_model(tmp_path / "inline")
     for arguments, kind, text in [
         ({"directory": 42}, TypeError, "`directory` must be a path. Received: directory=42"),
         ({"store": 42}, TypeError, "`store` must be a path. Received: store=42"),
         ({"store": tmp_path / "none"}, FileNotFoundError, f"open store '{tmp_path / 'none'}'"),
+        (
+            {"directory": tmp_path / "inline", "store": tmp_path / "store"},
+            ValueError,
+            f"`store` must be None for SavedModel '{tmp_path / 'inline'}', which looks up in no store",
+        ),
         ({"directory": tmp_path / "none"}, OSError, str(tmp_path / "none")),
     ]:
         with pytest.raises(kind, match=re.escape(text)):
