@@ -88,7 +88,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
         keep: integer >= 1: how many checkpoints to keep, the older ones are removed. `None`: all. Default 3.
 
     Raises:
-        ValueError: an argument breaks its rule.
+        ValueError: an argument breaks its rule; or, when training begins, `directory` lies in a store.
         TypeError: an argument is of the wrong type.
     """
 
@@ -183,6 +183,15 @@ class StoreCheckpoint(keras.callbacks.Callback):
             self._steps_at_save = self._position.step
             self._is_resumed = True
         return self._position
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Keras calls it. Looks now at what would else end the training at the first save."""
+        for store in stores_of(self.model) if self.model.built else []:
+            if self.directory.resolve().is_relative_to(Path(store.directory).resolve()):
+                raise ValueError(
+                    "`directory` must lie outside the directories of the model's stores. "
+                    f"Received: directory='{self.directory}' in store '{store.directory}'"
+                )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keras calls it."""

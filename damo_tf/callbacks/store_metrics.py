@@ -76,7 +76,8 @@ class StoreMetrics(keras.callbacks.Callback):
         histogram_rows: integer >= 0: rows of each group in a histogram; 0: no histograms. Default 4096.
 
     Raises:
-        ValueError: an argument breaks its rule.
+        ValueError: an argument breaks its rule; or, after the first batch, the model has no
+            `damo_tf.Embedding`.
         TypeError: an argument is of the wrong type.
     """
 
@@ -115,6 +116,7 @@ class StoreMetrics(keras.callbacks.Callback):
         self._step += self._batches.advance(self.model, self.params, batch)
         if not self._groups:  # the first batch has built the model
             self._find_groups()
+            self._check_groups()
         if self._update_freq is not None and self._step - self._written_at >= self._update_freq:
             stats = self._stats()
             self._note_growth(stats)
@@ -159,6 +161,13 @@ class StoreMetrics(keras.callbacks.Callback):
         self._epoch_growth.clear()
         self._point_growth.clear()
         self._last = self._counters(self._stats())
+
+    def _check_groups(self) -> None:
+        if not self._groups:
+            raise ValueError(
+                "StoreMetrics needs a model with a damo_tf.Embedding. "
+                f"Received: model '{self.model.name}' without"
+            )
 
     def _stats(self) -> dict[str, dict[str, Any]]:
         """The stores' stats, by the beginning of their figures' names."""

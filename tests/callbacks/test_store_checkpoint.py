@@ -406,6 +406,14 @@ def test_bad_arguments_are_named(tmp_path):
     assert not (tmp_path / "all").exists()
 
 
+def test_a_directory_in_a_store_is_refused_before_a_batch_is_trained(store, tmp_path):
+    (tmp_path / "link").symlink_to(store.directory)
+    for directory in (f"{store.directory}/all", tmp_path / "link/all"):
+        with pytest.raises(ValueError, match=r"must lie outside .* Received: directory='.*/all' in store '"):
+            make_model(store).fit(make_batches(), callbacks=[StoreCheckpoint(directory)], verbose=0)
+    assert store.size() == 0
+
+
 def test_nothing_is_left_of_a_save_that_fails(store, tmp_path):
     checkpoint = StoreCheckpoint(tmp_path / "all")
     model = make_model(store)

@@ -234,6 +234,15 @@ def test_a_model_that_its_first_batch_builds_is_counted_from_the_second_on(store
     assert history["rows/0/new"] == [2, 0]
 
 
+def test_a_model_without_rows_is_refused(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(1)], name="plain")
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(
+        ValueError, match=r"needs a model with a damo_tf\.Embedding\. Received: model 'plain'"
+    ):
+        model.fit(np.ones((2, 1)), np.ones((2, 1)), callbacks=[StoreMetrics(tmp_path)], verbose=0)
+
+
 def test_bad_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"`update_freq` must be 'epoch' or an integer >= 1\. .*='batch'"):
         StoreMetrics(tmp_path, update_freq="batch")
