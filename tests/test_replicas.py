@@ -15,7 +15,7 @@ import damo_tf
 
 #: One rate for each batch; all of them in one schedule.
 RATES = [0.5, 0.125, 0.25]
-#: Group to how its learning rate is given. Each trains on known gradients.
+#: Group to how its learning rate is given. All train, in one model, on the same known gradients.
 EVALUATED = {
     0: "number",
     1: "schedule",
@@ -39,7 +39,7 @@ import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import damo_tf
-from known_gradients import DIM, IDS_SHAPE, KnownGradients, WeightedSum, functional, weighted_sum
+from known_gradients import DIM, IDS_SHAPE, KnownGradients, WeightedSum, weighted_sum
 from test_replicas import (
     BAGS, BAGS_OF_ONE, BAGS_OF_TWO, EVALUATED, IN_COND, MODEL_OF_ONE, MODEL_OF_TWO, RATES, weights_of,
 )
@@ -55,26 +55,36 @@ python_rate = RATES[:1]
 
 class SetRate(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
-        rate.assign(RATES[batch])
+        for rate in rates:
+            rate.assign(RATES[batch])
         python_rate[:] = [RATES[batch]]
 
 
-for group, kind in EVALUATED.items():
-    with strategy.scope():
-        make = tf.Variable if kind == "tf.Variable" else keras.Variable
-        rate = make(RATES[0], dtype="float32", trainable=False)
-        learning_rate = {
-            "number": RATES[0],
-            "schedule": keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], RATES),
-            "function of a variable": lambda: rate,
-            "function of Python": lambda: python_rate[0],
-        }.get(kind, rate)
-        layer = damo_tf.Embedding(
-            DIM, store=store, group=group, optimizer=damo_tf.optimizers.Adam(learning_rate)
-        )
-        model = functional(layer)
-        model.compile("sgd", WeightedSum())
-    batches.fit(model, callbacks=[SetRate()])
+with strategy.scope():
+    rates = [make(RATES[0], dtype="float32", trainable=False) for make in (keras.Variable, tf.Variable)]
+    learning_rates = {
+        "number": RATES[0],
+        "schedule": keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], RATES),
+        "Keras variable": rates[0],
+        "tf.Variable": rates[1],
+        "function of a variable": lambda: rates[0],
+        "function of Python": lambda: python_rate[0],
+    }
+    ids = keras.Input(IDS_SHAPE[1:], dtype="int64")
+    vectors = []
+    for group, kind in EVALUATED.items():
+        optimizer = damo_tf.optimizers.Adam(learning_rates[kind])
+        vectors.append(damo_tf.Embedding(DIM, store=store, group=group, optimizer=optimizer)(ids))
+    model = keras.Model(ids, vectors)
+    model.compile("sgd", [WeightedSum() for _ in vectors])
+model.fit(
+    batches.ids.reshape(-1, IDS_SHAPE[1]),
+    [batches.gradients.reshape(-1, IDS_SHAPE[1], DIM)] * len(vectors),
+    batch_size=IDS_SHAPE[0],
+    shuffle=False,
+    callbacks=[SetRate()],
+    verbose=0,
+)
 
 
 def regression(group):

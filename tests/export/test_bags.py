@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from bag_model import bag_inputs, bag_model, check_outputs, parts_of
 from plain_tensorflow import READ_ROWS, WITHOUT_DAMO_TF
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import damo_tf
 
@@ -159,6 +160,25 @@ for rows in (None, "checkpoint"):
 )
 def test_predictions_in_a_fresh_process_equal_the_live_models(served, program_server, program):
     assert program_server.run(program, folder=served.folder).splitlines()[-1] == "equal"
+
+
+def bytes_of_constants(directory: Path) -> list[int]:
+    """The sizes of all constants in a SavedModel, those in its functions included."""
+    graph = SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return [node.ByteSize() for node in nodes if node.op == "Const"]
+
+
+def test_no_constant_of_the_graph_is_large_whatever_is_exported(served, store, tmp_path, rng):
+    """A graph is bound to 2 GB, constants and all; rows, keys and what hashes and initial values need."""
+    keys = rng.integers(2**63, size=20_000)
+    ids = keras.Input((3,), dtype="int64", name="ids")
+    model = keras.Model(ids, damo_tf.Embedding(4, store=store, group=9, initializer="random_normal")(ids))
+    store.from_numpy(9, keys, rng.standard_normal((len(keys), 4)))
+    damo_tf.export_inline(model, tmp_path / "rows")
+
+    for directory in (served.folder / "inline", tmp_path / "rows"):
+        assert 100 < max(bytes_of_constants(directory)) < 2000, directory
 
 
 def test_predictor_takes_inputs_whole_in_parts_and_as_lists(served):

@@ -9,9 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from bag_model import bag_model
 from plain_tensorflow import WITHOUT_DAMO_TF
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 import damo_tf
 
@@ -204,25 +202,6 @@ def test_rows_are_no_constants_of_the_graph(store, tmp_path, rng):
         )
 
     assert abs(sizes[1] - sizes[0]) < 1000
-
-
-def bytes_of_constants(directory: Path) -> list[int]:
-    """The sizes of all constants in a SavedModel, those in its functions included."""
-    graph = SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    return [node.ByteSize() for node in nodes if node.op == "Const"]
-
-
-def test_no_constant_of_the_graph_is_large_whatever_is_exported(store, tmp_path, rng):
-    """A graph is bound to 2 GB, constants and all; rows, keys and what hashes and initial values need."""
-    damo_tf.export_inline(bag_model(store), tmp_path / "bags")
-    keys = rng.integers(2**63, size=20_000)
-    model = model_of_vectors(damo_tf.Embedding(4, store=store, group=9, initializer="random_normal"))
-    store.from_numpy(9, keys, rng.standard_normal((len(keys), 4)))
-    damo_tf.export_inline(model, tmp_path / "rows")
-
-    for name in ("bags", "rows"):
-        assert 100 < max(bytes_of_constants(tmp_path / name)) < 2000, name
 
 
 def test_rows_are_copied_in_parts(store, tmp_path, rng, monkeypatch):
