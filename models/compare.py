@@ -27,6 +27,7 @@ from models.errors import CommandError
 from models.keras_embeddings import on_vocabularies
 
 PROGRAMS = tuple(module.PROGRAM for module in (deepfm, wide_and_deep, dcn_v2, dlrm, two_tower, din))
+PROG = "python -m models.compare"
 HEADER = (
     "| model | data | metric | damo_tf | keras.layers.Embedding | damo_tf by seed | keras by seed |\n"
     "|---|---|---|---|---|---|---|"
@@ -66,7 +67,7 @@ def line(program: command.Program, path: Path, seeds: Sequence[int], arguments: 
         metrics = []
         for seed in seeds:
             started = time.perf_counter()
-            options = command.parser(program).parse_args([*arguments, "--seed", str(seed)], command.Options())
+            options = _options(program, [*arguments, "--seed", str(seed)])
             metrics.append(best_metric(program, examples, options, on_keras=on_keras))
             kind = "keras" if on_keras else "damo_tf"
             seconds = time.perf_counter() - started
@@ -80,21 +81,36 @@ def line(program: command.Program, path: Path, seeds: Sequence[int], arguments: 
     return " | ".join(["| " + program.name, path.name, program.task.metric, *means, *singles]) + " |"
 
 
+def _options(program: command.Program, arguments: Sequence[str]) -> command.Options:
+    """What the arguments that all models share say."""
+    parser = command.parser(program)
+    parser.prog = PROG  # in messages
+    return parser.parse_args(arguments, command.Options())
+
+
+def _data_of(program: command.Program, options: argparse.Namespace) -> list[Path]:
+    """The data sets that a model is trained on."""
+    paths = [options.movielens] if "TSV" not in program.task.data else [options.movielens, options.criteo]
+    return [path for path in paths if path is not None]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m models.compare", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("--criteo", type=Path, help="Criteo TSV file; else without")
     parser.add_argument("--movielens", type=Path, help="MovieLens-100K folder; else without")
     parser.add_argument("--models", nargs="+", choices=[p.name for p in PROGRAMS], help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     options, rest = parser.parse_known_args(arguments)
+    programs = [program for program in PROGRAMS if not options.models or program.name in options.models]
+    if not any(_data_of(program, options) for program in programs):
+        wanted = "; ".join(f"{program.name}: {program.task.data}" for program in programs)
+        parser.error(f"--criteo or --movielens must name data for one of the models. They take: {wanted}")
+    _options(programs[0], rest)  # fails now, if they are bad
     print(HEADER)
-    for program in PROGRAMS:
-        if options.models and program.name not in options.models:
-            continue
-        paths = [options.movielens] if "TSV" not in program.task.data else [options.movielens, options.criteo]
+    for program in programs:
         try:
-            for path in filter(None, paths):
+            for path in _data_of(program, options):
                 print(line(program, path, options.seeds, rest), flush=True)
         except CommandError as error:
             print(f"compare: error: {error}", file=sys.stderr)

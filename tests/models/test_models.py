@@ -346,6 +346,32 @@ def test_comparison_trains_on_both(tmp_path, capsys):
     assert ours != on_keras  # they begin with other vectors
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--criteo or --movielens must name data for one of the models. They take: deepfm: "),
+        (
+            ["--criteo", "log.tsv", "--models", "din"],
+            "must name data for one of the models. They take: din: ",
+        ),
+        (
+            ["--criteo", "log.tsv", "--epochs", "0"],
+            "argument --epochs: must be in [1, 2147483647]. Received: 0",
+        ),
+        (["--criteo", "log.tsv", "--epoks", "1"], "unrecognized arguments: --epoks 1"),
+    ],
+)
+def test_comparison_of_nothing_or_with_bad_arguments_is_refused_at_once(capsys, arguments, message):
+    with pytest.raises(SystemExit) as exit_status:
+        compare.main(arguments)
+
+    assert exit_status.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.splitlines()[-1].startswith("python -m models.compare: error: ")
+    assert message in errors
+
+
 def test_comparison_names_bad_data(tmp_path, capsys):
     assert compare.main(["--models", "din", "--movielens", str(tmp_path / "none")]) == 1
 
