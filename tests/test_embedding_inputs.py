@@ -225,6 +225,15 @@ def test_inputs_that_are_not_integers_are_refused_in_functional_models(store, dt
         embedding(store)([keras.Input((3,), dtype="int64"), keras.Input((3,), dtype=dtype)])
 
 
+def test_functional_models_cast_floats_before_the_layer_sees_them(store):
+    """What README.md warns of. It is Keras's doing: should it end, so may the warning."""
+    ids = keras.Input((1,), dtype="int64")
+    model = keras.Model(ids, embedding(store)(ids))
+    np.testing.assert_array_equal(model(np.array([[1.5]])), model(np.array([[1]])))
+    with pytest.raises(TypeError, match=r"ids must be integers.*Received dtype: float32"):
+        embedding(store)(keras.Input((1,)))  # whose dtype was forgotten
+
+
 def test_python_numbers_are_refused_as_by_every_keras_layer(store):
     for ids in ([1, 2], 3):
         with pytest.raises(ValueError, match="Only input tensors may be passed"):

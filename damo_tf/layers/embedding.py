@@ -115,8 +115,10 @@ class Embedding(keras.layers.Layer):
     Call arguments:
         inputs: ids: an int64 or uint64 tensor of any shape (smaller integers are cast): dense, a
             `tf.RaggedTensor` or, with a combiner, a `tf.SparseTensor` in row-major order; or a dict or list
-            of such tensors. Negative ids stand for their bits as uint64. Several features in one call are
-            one optimizer step: an id that occurs in two of them gets the sum of its gradients.
+            of such tensors. Negative ids stand for their bits as uint64. Floats are refused; but a functional
+            model casts what it is given to the dtype of its `keras.Input` before this layer sees it. Several
+            features in one call are one optimizer step: an id that occurs in two of them gets the sum of its
+            gradients.
         weights: floats, one for each of the ids and laid out like them (dense, ragged or sparse with the
             same rows and indices), which rows are multiplied by before they are combined; or a structure of
             such like the inputs, with `None` for inputs without. They get gradients, too, of the rows as
