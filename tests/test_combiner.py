@@ -107,13 +107,26 @@ def with_values(ids, values):
 
 @pytest.mark.parametrize("combiner", COMBINERS)
 def test_negative_weights_equal_tensorflows(store, rng, combiner):
-    layer = embedding(store, combiner=combiner)
-    bags = [bag for bag in BAGS if bag]
-    ids = sparse(bags)
-    weights = with_values(ids, tf.constant(rng.normal(size=ids.values.shape), tf.float32))
-    expected = tf.nn.embedding_lookup_sparse(tf.constant(layer_rows(layer)), ids, weights, combiner)
+    """As in `embedding_lookup_sparse`: its safe sister leaves out ids of weights that are not positive."""
+    layer = embedding(store, combiner=combiner, optimizer={"name": "sgd", "gamma": 1})
+    ids = sparse([bag for bag in BAGS if bag])
+    weights = tf.Variable(rng.normal(size=ids.values.shape), dtype=tf.float32)
+    table = tf.Variable(before := layer_rows(layer))
+    factors = tf.constant(rng.normal(size=(ids.shape[0], DIM)), tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        given = with_values(ids, tf.convert_to_tensor(weights))
+        combined = layer(ids, weights=given)
+        expected = tf.nn.embedding_lookup_sparse(table, ids, given, combiner)
+        loss, expected_loss = (tf.reduce_sum(vectors * factors) for vectors in (combined, expected))
+    of_weights, _ = tape.gradient(loss, [weights, *layer.trainable_variables])
+    of_table, expected_of_weights = tape.gradient(expected_loss, [table, weights])
     # A mean whose weights nearly cancel loses as many digits as they do.
-    np.testing.assert_allclose(layer(ids, weights=weights), expected, rtol=1e-4, atol=1e-5)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(combined, expected, **close)
+    # Likewise, of differences of numbers that may be as large as the largest gradient.
+    largest = np.abs(expected_of_weights).max()
+    np.testing.assert_allclose(of_weights, expected_of_weights, rtol=1e-4, atol=1e-5 * largest)
+    np.testing.assert_allclose(before - layer_rows(layer), tf.convert_to_tensor(of_table), **close)
 
 
 @pytest.mark.parametrize("combiner", COMBINERS)

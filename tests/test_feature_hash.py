@@ -58,6 +58,16 @@ def test_values_of_the_document_are_those_of_every_way_to_hash():
         assert keys(damo_tf.FeatureHash(field=field)(tf.constant([value]))) == [key]
 
 
+def test_odds_in_the_document_are_those_of_pairs_of_64_bits():
+    rows = re.findall(r"^\| 10\^(\d+) \| ([\d.e-]+)( %)?.* \| ([\d.e-]+) \|$", PAGE.read_text("utf-8"), re.M)
+    assert [int(exponent) for exponent, *_ in rows] == [6, 8, 9, 10]
+    for exponent, odds, percent, pairs in rows:
+        n = 10 ** int(exponent)
+        expected_pairs = n * (n - 1) / 2 / 2**64
+        assert float(pairs) == pytest.approx(expected_pairs, rel=0.02)
+        assert float(odds) / (100 if percent else 1) == pytest.approx(1 - np.exp(-expected_pairs), rel=0.02)
+
+
 def test_example_of_the_document_prints_what_it_says(run_python):
     text = PAGE.read_text(encoding="utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
