@@ -187,6 +187,37 @@ def test_a_subclassed_model_is_exported_with_its_input_signature(store, tmp_path
     np.testing.assert_allclose(outputs["output"], expected, rtol=1e-6)
 
 
+class WithUnused(keras.Model):
+    """Counts its calls; has a layer that it does not look up in, except while it trains."""
+
+    def __init__(self, store):
+        super().__init__()
+        self.embedding = damo_tf.Embedding(4, store=store)
+        self.unused = damo_tf.Embedding(4, store=store, group=1)
+        self.num_calls = 0
+
+    def call(self, ids, training=False):
+        self.num_calls += 1
+        vectors = self.embedding(ids)
+        return vectors + self.unused(ids) if training else vectors
+
+
+def test_a_model_is_traced_once_and_tables_that_it_does_not_look_up_are_left_out(store, tmp_path):
+    model, keys = WithUnused(store), np.arange(30).reshape(10, 3)
+    model(keys, training=True)
+    for group in (0, 1):
+        store.apply_gradients(group, [1], np.ones((1, 4)))
+    expected = model.predict(keys, verbose=0)
+    model.num_calls = 0
+
+    signature = tf.TensorSpec([None, 3], tf.int64, name="ids")
+    damo_tf.export_inline(model, tmp_path / "exported", input_signature=signature)
+
+    assert model.num_calls == 1
+    assert len(list((tmp_path / "exported" / "assets").iterdir())) == 1
+    np.testing.assert_array_equal(served(tmp_path / "exported")(ids=keys)["output"], expected)
+
+
 def test_rows_are_no_constants_of_the_graph(store, tmp_path, rng):
     layer = damo_tf.Embedding(2, store=store, name="rows")
     model = model_of_vectors(layer)
