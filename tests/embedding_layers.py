@@ -31,3 +31,18 @@ EAGER_OR_FUNCTION = pytest.mark.parametrize("function", [lambda f: f, tf.functio
 def regression(layer):
     ids = keras.Input((3,), dtype="int64")
     return keras.Model(ids, keras.layers.Dense(1)(keras.layers.Flatten()(layer(ids))))
+
+
+class OwnTrainStep(keras.Model):
+    """Trains a model that it has, as autoencoders and adversarial networks do, and is never called itself."""
+
+    def __init__(self, inner: keras.Model) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def train_step(self, data):
+        ids, targets = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self.inner(ids, training=True) - tf.cast(targets, tf.float32)))
+        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        return {"loss": loss}

@@ -18,7 +18,7 @@ from damo_tf._numbered_directories import NumberedDirectories
 from damo_tf.callbacks.batch_counter import BatchCounter
 from damo_tf.callbacks.rate_variables import rate_variables
 from damo_tf.layers import Embedding
-from damo_tf.layers.in_model import embeddings_of, stores_of
+from damo_tf.layers.in_model import embeddings_of, is_built, stores_of
 from damo_tf.store import Store
 
 _DESCRIPTION = "DAMO_TRAINING"
@@ -173,7 +173,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
         """
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model. Received: model={model!r} of {type(model)}")
-        if not model.built:
+        if not is_built(model):
             raise ValueError(
                 f"`model` must be built before it can be restored: call it on a batch. Received: {model!r}"
             )
@@ -186,7 +186,7 @@ class StoreCheckpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keras calls it. Looks now at what would else end the training at the first save."""
-        for store in stores_of(self.model) if self.model.built else []:
+        for store in stores_of(self.model):
             if self.directory.resolve().is_relative_to(Path(store.directory).resolve()):
                 raise ValueError(
                     "`directory` must lie outside the directories of the model's stores. "

@@ -154,10 +154,9 @@ class StoreMetrics(keras.callbacks.Callback):
     def _find_groups(self) -> None:
         """Finds what figures are of, and begins to count."""
         self._groups = {}
-        if self.model.built:
-            names = _names_of(stores_of(self.model))
-            for layer in embeddings_of(self.model):
-                self._groups[names[layer.store.directory], layer.group] = layer.store
+        names = _names_of(stores_of(self.model))
+        for layer in embeddings_of(self.model):
+            self._groups[names[layer.store.directory], layer.group] = layer.store
         self._epoch_growth.clear()
         self._point_growth.clear()
         self._last = self._counters(self._stats())

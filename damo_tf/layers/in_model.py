@@ -12,6 +12,14 @@ def note_built(layer: Any) -> None:
     _built.add(layer)
 
 
+def is_built(model: Any) -> bool:
+    """Whether a model has its weights.
+
+    One whose `train_step` calls its layers, and never itself, is not `built`: Keras sets that in `call`.
+    """
+    return model.built or (bool(model.layers) and all(layer.built for layer in model.layers))
+
+
 def embeddings_of(model: Any) -> list[Any]:
     """The built `damo_tf.Embedding` layers of a model, in the order of their anchors in `model.variables`.
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from embedding_layers import OwnTrainStep
 from stored_rows import rows_of
 
 import damo_tf
@@ -187,6 +188,24 @@ def test_all_stores_of_a_model_and_all_types_of_variables_are_restored(tmp_path)
     assert state_of(nested, *stores) == expected
     for store in stores:
         store.close()
+
+
+def test_a_model_that_is_never_called_itself_is_restored(store, tmp_path):
+    def make() -> keras.Model:
+        model = OwnTrainStep(make_model(store))
+        model.compile("adam")
+        return model
+
+    checkpoint = StoreCheckpoint(tmp_path / "all")
+    model = make()
+    model.fit(make_batches(), epochs=1, callbacks=[checkpoint], verbose=0)
+    assert not model.built
+    expected = state_of(model, store)
+    model.fit(make_batches(), epochs=1, verbose=0)
+
+    model = make()
+    assert StoreCheckpoint(tmp_path / "all").restore_latest(model) == Position(1, 0, 4)
+    assert state_of(model, store) == expected
 
 
 def test_a_store_that_is_only_read_is_left_alone(tmp_path):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from embedding_layers import OwnTrainStep
 from tensorflow.core.util import event_pb2
 
 import damo_tf
@@ -232,6 +233,13 @@ def test_a_model_that_its_first_batch_builds_is_counted_from_the_second_on(store
     ).history
     assert history["rows/0/rows"] == [3, 3]
     assert history["rows/0/new"] == [2, 0]
+
+
+def test_a_model_that_is_never_called_itself_is_counted(store, tmp_path):
+    model = OwnTrainStep(make_model(store))
+    model.compile("sgd")
+    history = model.fit(batches_of([1], [2], [3]), callbacks=[StoreMetrics(tmp_path)], verbose=0).history
+    assert history["rows/0/new"] == [3]
 
 
 def test_a_model_without_rows_is_refused(tmp_path):
