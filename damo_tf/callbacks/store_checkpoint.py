@@ -51,11 +51,12 @@ class StoreCheckpoint(keras.callbacks.Callback):
     """Saves all that a training consists of, as of one moment, into one directory of its own.
 
     That is the variables of the model (those that are not trained and the seeds of its random layers, too),
-    the variables of its optimizer, a checkpoint of each store that its `damo_tf.Embedding` layers use, and
-    the learning rates of these layers as far as they are variables, as `RowLearningRate` makes them. The
-    directory appears, by a rename, when all of it is on disk. A process that is killed at any moment, resumed
-    from the latest one, trains to the same bits as one that was not interrupted, provided that the batches
-    are the same: data that is shuffled must be shuffled by epoch, not by how often the program was started.
+    the variables of the optimizer that it was compiled with, a checkpoint of each store that its
+    `damo_tf.Embedding` layers use, and the learning rates of these layers as far as they are variables, as
+    `RowLearningRate` makes them. The directory appears, by a rename, when all of it is on disk. A process
+    that is killed at any moment, resumed from the latest one, trains to the same bits as one that was not
+    interrupted, provided that the batches are the same: data that is shuffled must be shuffled by epoch, not
+    by how often the program was started.
 
     Example:
 
