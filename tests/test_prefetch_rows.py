@@ -391,7 +391,7 @@ def test_a_store_closed_meanwhile_ends_the_iteration_with_an_error(store, layer)
             ValueError,
             r"`ids` must lead to at least one tensor of ids\. Received: \{\}",
         ),
-        ({"ids": "b"}, TypeError, r"ids must be integers; floats .* Received dtype: float64"),
+        ({"ids": "b"}, TypeError, r"ids must be integers: floats .* Received dtype: float64"),
     ],
 )
 def test_a_bad_argument_is_named(layer, arguments, exception, message):

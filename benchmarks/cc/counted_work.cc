@@ -306,25 +306,25 @@ nlohmann::json Run(const Part& part) {
 // ---- the index of rows in memory ----
 
 // Of keys whose slots are `first_slot` and those behind it.
-double ProbesPerKey(const SlotIndex& index, const std::vector<uint64_t>& keys, uint32_t first_slot) {
-  size_t num_probes = 0;
+double LinesPerKey(const SlotIndex& index, const std::vector<uint64_t>& keys, uint32_t first_slot) {
+  size_t num_lines = 0;
   for (size_t i = 0; i < keys.size(); ++i) {
-    num_probes +=
-        index.NumProbes(TagOf(HashKey(keys[i])), [&](uint32_t slot) { return slot == first_slot + i; });
+    num_lines +=
+        index.NumLinesToFind(TagOf(HashKey(keys[i])), [&](uint32_t slot) { return slot == first_slot + i; });
   }
-  return static_cast<double>(num_probes) / static_cast<double>(keys.size());
+  return static_cast<double>(num_lines) / static_cast<double>(keys.size());
 }
 
 // Of an index that is as full as it gets, of the size that a shard of a million rows has.
-nlohmann::json CountProbes() {
+nlohmann::json CountLines() {
   IndexMemory memory(1);
   SlotIndex index(&memory, 0);
   while (index.capacity() < (size_t{1} << 14)) index.Grow();
   const size_t num_entries = index.capacity();
   const std::vector<uint64_t> keys = KeysFrom(0, num_entries);
   for (size_t i = 0; i < num_entries; ++i) index.Add(TagOf(HashKey(keys[i])), static_cast<uint32_t>(i));
-  return {{"probes_per_key_found", ProbesPerKey(index, keys, 0)},
-          {"probes_per_key_absent", ProbesPerKey(index, KeysFrom(num_entries, num_entries), num_entries)}};
+  return {{"lines_per_key_found", LinesPerKey(index, keys, 0)},
+          {"lines_per_key_absent", LinesPerKey(index, KeysFrom(num_entries, num_entries), num_entries)}};
 }
 
 // ---- what lookups read of RocksDB's files ----
@@ -368,7 +368,7 @@ int Main(const std::vector<std::string>& asked) {
   for (const Part& part : kParts) {
     if (is_asked(part.name)) result[part.name] = Run(part);
   }
-  if (is_asked(kIndexPart)) result[kIndexPart] = CountProbes();
+  if (is_asked(kIndexPart)) result[kIndexPart] = CountLines();
   if (is_asked(kFilterPart)) result[kFilterPart] = CountBlocks();
   std::printf("%s\n", result.dump(2).c_str());
   return 0;

@@ -133,8 +133,7 @@ int64_t CacheMemory::HeldLocked() const {
 void CacheMemory::ReturnIdleLocked() {
   while (!idle_slabs_.empty() && HeldLocked() > limit_bytes_) {
     char* const slab = idle_slabs_.back();
-    // Fails where pages are larger than slabs: then the memory stays, for the next slab.
-    if (madvise(slab, kSlabBytes, MADV_DONTNEED) != 0) return;
+    if (!DropPages(slab, kSlabBytes)) return;  // then the memory stays, for the next slab
     idle_slabs_.pop_back();
     free_slabs_.push_back(slab);
   }

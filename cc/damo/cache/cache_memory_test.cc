@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <new>
 #include <vector>
 
+#include "damo/base/test_allocations.h"
 #include "damo/cache/row_cache.h"
 
 namespace damo {
@@ -188,6 +190,26 @@ TEST(RowCacheTest, ACachedRowTakesLittleMoreThanItsBytesOnDisk) {
   const double bytes_per_row = static_cast<double>(memory.used_bytes()) / cache.Stats().num_rows;
   EXPECT_LE(bytes_per_row, 1.25 * (row_bytes + 9));
   EXPECT_LE(memory.used_bytes(), memory.limit_bytes() + (int64_t{1} << 20));
+}
+
+TEST(RowCacheTest, ACacheThatDoesNotComeToExistIsForgotten) {
+  bool failed = true;
+  for (int64_t n = 0; failed; ++n) {
+    CacheMemory memory(64 << 20);
+    alignas(RowCache) char place[sizeof(RowCache)];
+    {
+      const FailingAllocation one(n);
+      try {
+        (new (place) RowCache(64, &memory))->~RowCache();
+      } catch (const std::bad_alloc&) {
+      }
+      failed = one.failed();
+    }
+    std::memset(place, 0, sizeof(place));  // who knew it still would die of it
+    memory.Reserve(1 << 30);               // asks every cache for memory
+    memory.Reserve(-(1 << 30));
+    EXPECT_EQ(memory.used_bytes(), 0) << "allocation " << n;
+  }
 }
 
 TEST(RowCacheTest, ShardsShareTheKeysEvenly) {

@@ -10,11 +10,6 @@
 #include "damo/base/reserve_more.h"
 
 namespace damo {
-namespace {
-
-constexpr size_t kPageBytes = size_t{4} << 10;
-
-}  // namespace
 
 IndexMemory::IndexMemory(int num_shards) : num_shards_(num_shards) {}
 
@@ -27,8 +22,8 @@ char* IndexMemory::Acquire(int shard, size_t bytes) {
   if (region == regions_.end()) {
     ReserveMore(regions_, 1);
     const size_t all_bytes = bytes * static_cast<size_t>(num_shards_);
-    const size_t alignment = all_bytes >= kHugePageBytes ? kHugePageBytes : kPageBytes;
-    const size_t mapped_bytes = (all_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+    const size_t alignment = all_bytes >= kHugePageBytes ? kHugePageBytes : PageBytes();
+    const size_t mapped_bytes = (all_bytes + PageBytes() - 1) / PageBytes() * PageBytes();
     regions_.push_back({bytes, mapped_bytes, MapAligned(mapped_bytes, alignment), 0});
     region = regions_.end() - 1;
   }
@@ -45,9 +40,9 @@ void IndexMemory::Release(int shard, size_t bytes) noexcept {
   if (region->num_taken == 0) {
     munmap(region->begin, region->mapped_bytes);
     regions_.erase(region);
-  } else if (bytes >= kPageBytes) {
-    // Fails where pages are larger than the piece: then it goes with the others.
-    (void)madvise(region->begin + bytes * static_cast<size_t>(shard), bytes, MADV_DONTNEED);
+  } else {
+    // A piece smaller than a page goes with the others.
+    (void)DropPages(region->begin + bytes * static_cast<size_t>(shard), bytes);
   }
 }
 

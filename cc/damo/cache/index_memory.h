@@ -21,7 +21,7 @@ class IndexMemory {
 
   // A piece for shard `shard`, aligned to 64 bytes, of which `bytes` is a multiple, and not cleared. A shard
   // may have several, of different sizes. What no shard has taken takes no memory, but for the rest of a
-  // page.
+  // page: of a large one if all pieces together fill one.
   char* Acquire(int shard, size_t bytes);
   void Release(int shard, size_t bytes) noexcept;
 

@@ -62,6 +62,7 @@ TEST(IndexMemoryTest, OnlyWhatIsTakenTakesMemory) {
   constexpr int kNumPages = 16;  // of a piece
   IndexMemory memory(kNumShards);
   char* const piece = memory.Acquire(0, kNumPages * kPage);
+  madvise(piece, kNumShards * kNumPages * kPage, MADV_NOHUGEPAGE);
   EXPECT_EQ(NumResident(piece, kNumShards * kNumPages * kPage), 0);
   char* const other = memory.Acquire(1, kNumPages * kPage);
   std::memset(piece, 1, kNumPages * kPage);
@@ -71,6 +72,23 @@ TEST(IndexMemoryTest, OnlyWhatIsTakenTakesMemory) {
   EXPECT_EQ(NumResident(piece, kNumShards * kNumPages * kPage), kNumPages);
   memory.Release(1, kNumPages * kPage);
   EXPECT_EQ(NumResident(piece, kNumPages * kPage), -1) << "unmapped";
+}
+
+TEST(IndexMemoryTest, APieceThatIsReleasedTakesNothingOfItsNeighbours) {
+  for (const size_t bytes : {size_t{512}, kPage, size_t{64} << 10, kHugePageBytes / kNumShards}) {
+    IndexMemory memory(kNumShards);
+    std::vector<char*> pieces;
+    for (int shard = 0; shard < kNumShards; ++shard) {
+      pieces.push_back(memory.Acquire(shard, bytes));
+      std::memset(pieces.back(), shard, bytes);
+    }
+    for (int shard = 1; shard < kNumShards; shard += 2) memory.Release(shard, bytes);
+    for (int shard = 0; shard < kNumShards; shard += 2) {
+      EXPECT_EQ(std::count(pieces[shard], pieces[shard] + bytes, shard), static_cast<int64_t>(bytes))
+          << shard;
+      memory.Release(shard, bytes);
+    }
+  }
 }
 
 TEST(IndexMemoryTest, ShardsTakeAndReleaseAtTheSameTime) {

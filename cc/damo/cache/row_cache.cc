@@ -22,11 +22,11 @@ int NumShards(int64_t limit_bytes) {
 
 RowCache::RowCache(size_t row_bytes, CacheMemory* memory)
     : geometry_(row_bytes), memory_(memory), index_memory_(NumShards(memory->limit_bytes())) {
-  memory_->Join(this);
   const int num_shards = NumShards(memory->limit_bytes());
   for (int n = num_shards; n > 1; n /= 2) --shard_shift_;
   shards_.reserve(num_shards);
   for (int i = 0; i < num_shards; ++i) shards_.emplace_back(geometry_, memory_, this, &index_memory_, i);
+  memory_->Join(this);  // a cache that does not come to exist must not be known
 }
 
 RowCache::~RowCache() {

@@ -155,6 +155,7 @@ class alignas(64) RowShard {
   bool RemoveFromIndex(uint32_t slot);
   void GrowIndex();
 
+  static_assert(sizeof(SlotIndex) + sizeof(SlotGeometry) + sizeof(char**) <= 64, "readers need one line");
   SlotIndex index_;
   const SlotGeometry geometry_;
   std::vector<char*> slabs_;

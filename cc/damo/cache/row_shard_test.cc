@@ -29,7 +29,8 @@ class RowShardTest : public testing::Test {
     const auto slab_bytes = static_cast<int64_t>(CacheMemory::kSlabBytes);
     memory_ = std::make_unique<CacheMemory>(num_slabs * slab_bytes + slab_bytes / 2);  // a half for the index
     memory_->Join(&holder_);
-    shard_ = std::make_unique<RowShard>(geometry_, memory_.get(), &holder_, &index_memory_, 0);
+    index_memory_ = std::make_unique<IndexMemory>(1);
+    shard_ = std::make_unique<RowShard>(geometry_, memory_.get(), &holder_, index_memory_.get(), 0);
   }
   ~RowShardTest() override {
     shard_.reset();
@@ -58,9 +59,9 @@ class RowShardTest : public testing::Test {
   CachedRow* RowOf(uint64_t key) const { return shard_->row(shard_->Find(key, Tag(key))); }
 
   const SlotGeometry geometry_{kRowBytes};
-  IndexMemory index_memory_{1};
   TestHolder holder_;
   std::unique_ptr<CacheMemory> memory_;
+  std::unique_ptr<IndexMemory> index_memory_;
   std::unique_ptr<RowShard> shard_;
 };
 

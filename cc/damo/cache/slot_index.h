@@ -16,6 +16,32 @@
 #include "damo/cache/index_memory.h"
 
 namespace damo {
+namespace internal {
+
+inline constexpr uint32_t kTagsPerLine = 8;
+
+// Which of the tags of a line are `tag`, a bit each.
+inline uint32_t EqualTagsPlain(const uint32_t* tags, uint32_t tag) {
+  uint32_t equal = 0;
+  for (uint32_t j = 0; j < kTagsPerLine; ++j) equal |= static_cast<uint32_t>(tags[j] == tag) << j;
+  return equal;
+}
+
+// The same, of `tags` at a multiple of 16 bytes. Compilers do not find this in the loop, which takes 50
+// instructions more for a lookup (make counted-work).
+#ifdef __SSE2__
+inline uint32_t EqualTags(const uint32_t* tags, uint32_t tag) {
+  const __m128i wanted = _mm_set1_epi32(static_cast<int>(tag));
+  const auto* const halves = reinterpret_cast<const __m128i*>(tags);
+  const __m128 first = _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(halves), wanted));
+  const __m128 second = _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(halves + 1), wanted));
+  return static_cast<uint32_t>(_mm_movemask_ps(first) | _mm_movemask_ps(second) << 4);
+}
+#else
+inline uint32_t EqualTags(const uint32_t* tags, uint32_t tag) { return EqualTagsPlain(tags, tag); }
+#endif
+
+}  // namespace internal
 
 // Entries are in the line that their tag says, or, if that was full, in the next one that was not. Tags need
 // not be unique: who searches says which of the slots it is. Thread-compatible.
@@ -43,26 +69,14 @@ class SlotIndex {
   // The slot of the entry with this tag for which `is_it(slot)`, kNoSlot if there is none.
   template <typename IsIt>
   uint32_t Find(uint32_t tag, const IsIt& is_it) const {
-    for (size_t i = Home(tag);; i = Next(i)) {
-      const Line& line = lines_[i];
-      for (uint32_t equal = Equal(line, tag); equal != 0; equal &= equal - 1) {
-        const uint32_t slot = line.slots[__builtin_ctz(equal)];
-        if (is_it(slot)) return slot;
-      }
-      if (!IsFull(line)) return kNoSlot;
-    }
+    return Search(tag, is_it, [] {});
   }
   // How many lines Find() looks at: for who counts the engine's work.
   template <typename IsIt>
-  size_t NumProbes(uint32_t tag, const IsIt& is_it) const {
-    size_t num_probes = 1;
-    for (size_t i = Home(tag);; i = Next(i), ++num_probes) {
-      const Line& line = lines_[i];
-      for (uint32_t equal = Equal(line, tag); equal != 0; equal &= equal - 1) {
-        if (is_it(line.slots[__builtin_ctz(equal)])) return num_probes;
-      }
-      if (!IsFull(line)) return num_probes;
-    }
+  size_t NumLinesToFind(uint32_t tag, const IsIt& is_it) const {
+    size_t num_lines = 0;
+    Search(tag, is_it, [&] { ++num_lines; });
+    return num_lines;
   }
 
   // There must be fewer than capacity() entries.
@@ -73,29 +87,28 @@ class SlotIndex {
   void Grow();
 
  private:
-  static constexpr size_t kEntriesPerLine = 8;
+  static constexpr size_t kEntriesPerLine = internal::kTagsPerLine;
   struct alignas(64) Line {
     uint32_t tags[kEntriesPerLine];
     uint32_t slots[kEntriesPerLine];
   };
   static_assert(sizeof(Line) == 64, "one cache line");
 
-  // Which of the tags are `tag`, a bit each.
-  static uint32_t Equal(const Line& line, uint32_t tag) {
-#ifdef __SSE2__  // a third of a lookup's instructions less than what compilers make of the loop
-    const __m128i wanted = _mm_set1_epi32(static_cast<int>(tag));
-    const auto* const tags = reinterpret_cast<const __m128i*>(line.tags);
-    const __m128 first = _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(tags), wanted));
-    const __m128 second = _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_load_si128(tags + 1), wanted));
-    return static_cast<uint32_t>(_mm_movemask_ps(first) | _mm_movemask_ps(second) << 4);
-#else
-    uint32_t equal = 0;
-    for (uint32_t j = 0; j < kEntriesPerLine; ++j) equal |= static_cast<uint32_t>(line.tags[j] == tag) << j;
-    return equal;
-#endif
-  }
+  static uint32_t Equal(const Line& line, uint32_t tag) { return internal::EqualTags(line.tags, tag); }
   static bool IsFull(const Line& line) { return Equal(line, kFreeTag) == 0; }
 
+  template <typename IsIt, typename OnLine>
+  uint32_t Search(uint32_t tag, const IsIt& is_it, const OnLine& on_line) const {
+    for (size_t i = Home(tag);; i = Next(i)) {
+      on_line();
+      const Line& line = lines_[i];
+      for (uint32_t equal = Equal(line, tag); equal != 0; equal &= equal - 1) {
+        const uint32_t slot = line.slots[__builtin_ctz(equal)];
+        if (is_it(slot)) return slot;
+      }
+      if (!IsFull(line)) return kNoSlot;
+    }
+  }
   size_t num_lines() const { return size_t{line_mask_} + 1; }
   size_t Home(uint32_t tag) const { return tag & line_mask_; }
   size_t Next(size_t i) const { return (i + 1) & line_mask_; }

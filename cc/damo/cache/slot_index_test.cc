@@ -15,7 +15,7 @@
 namespace damo {
 namespace {
 
-constexpr uint32_t kPerLine = 8;
+constexpr uint32_t kPerLine = internal::kTagsPerLine;
 
 class SlotIndexTest : public testing::Test {
  protected:
@@ -24,14 +24,25 @@ class SlotIndexTest : public testing::Test {
   bool Has(uint32_t tag, uint32_t slot) const {
     return index_.Find(tag, [slot](uint32_t found) { return found == slot; }) == slot;
   }
-  size_t NumProbes(uint32_t tag, uint32_t slot) const {
-    return index_.NumProbes(tag, [slot](uint32_t found) { return found == slot; });
+  size_t NumLines(uint32_t tag, uint32_t slot) const {
+    return index_.NumLinesToFind(tag, [slot](uint32_t found) { return found == slot; });
   }
 
   IndexMemory memory_{1};
   SlotIndex index_{&memory_, 0};
   const uint32_t num_lines_ = static_cast<uint32_t>(index_.memory_bytes()) / 64;
 };
+
+TEST(EqualTagsTest, AreWhatTheLoopSays) {
+  std::mt19937 random(1);
+  for (int i = 0; i < 10'000; ++i) {
+    alignas(16) uint32_t tags[kPerLine];
+    for (uint32_t& tag : tags) tag = random() % 3 == 0 ? UINT32_MAX - random() % 3 : random() % 3;
+    for (const uint32_t tag : {0U, 1U, 2U, 3U, UINT32_MAX, UINT32_MAX - 1, UINT32_MAX - 2}) {
+      ASSERT_EQ(internal::EqualTags(tags, tag), internal::EqualTagsPlain(tags, tag));
+    }
+  }
+}
 
 TEST_F(SlotIndexTest, FindsTheSlotOfATagOnly) {
   EXPECT_EQ(index_.Candidate(5), SlotIndex::kNoSlot);
@@ -58,10 +69,10 @@ TEST_F(SlotIndexTest, TellsEntriesOfOneTagApart) {
 TEST_F(SlotIndexTest, AnEntryIsInItsLineOrTheNextThatHasRoom) {
   const uint32_t last = num_lines_ - 1;
   for (uint32_t i = 0; i < 2 * kPerLine + 1; ++i) index_.Add(TagAt(last, i), i);
-  EXPECT_EQ(NumProbes(TagAt(last, kPerLine - 1), kPerLine - 1), 1U);
-  EXPECT_EQ(NumProbes(TagAt(last, kPerLine), kPerLine), 2U) << "in the first line, behind the last one";
-  EXPECT_EQ(NumProbes(TagAt(last, 2 * kPerLine), 2 * kPerLine), 3U);
-  EXPECT_EQ(NumProbes(TagAt(last, 100), 100), 3U) << "up to a line that is not full";
+  EXPECT_EQ(NumLines(TagAt(last, kPerLine - 1), kPerLine - 1), 1U);
+  EXPECT_EQ(NumLines(TagAt(last, kPerLine), kPerLine), 2U) << "in the first line, behind the last one";
+  EXPECT_EQ(NumLines(TagAt(last, 2 * kPerLine), 2 * kPerLine), 3U);
+  EXPECT_EQ(NumLines(TagAt(last, 100), 100), 3U) << "up to a line that is not full";
 }
 
 // Each entry of a chain through three lines, and entries that are where they belong, removed first.

@@ -277,7 +277,8 @@ class TestLogFileSystem final : public ForwardingLogFileSystem {
 
   bool Fails(const char* call) {
     const int number = calls_++;
-    if (fault_.at < 0 || number < fault_.at || (number > fault_.at + fault_.num_more && !fault_.lasts)) return false;
+    if (fault_.at < 0 || number < fault_.at || (number > fault_.at + fault_.num_more && !fault_.lasts))
+      return false;
     if (failed_call_.empty()) failed_call_ = call;
     errno = fault_.error;
     return true;

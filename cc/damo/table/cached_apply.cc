@@ -41,24 +41,34 @@ struct CachedTable::RowToLoad {
 StatusOr<ApplyResult> CachedTable::DoApplyGradients(Storage& storage, Span<const uint64_t> keys,
                                                     const GradientRows& gradients,
                                                     const ApplyOptions& options, Executor& executor) {
-  // A batch that finds no room, or that the log cannot take, is tried again when all rows are clean. One that
-  // finds no room then is taken in parts.
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    DAMO_RETURN_IF_ERROR(attempt == 0 ? shared_.write_back->MakeRoom(storage)
-                                      : shared_.write_back->FlushRows(storage));
+  // A batch that finds no room is tried again when all rows are clean, and then taken in parts.
+  bool hard_pressed = false;
+  bool log_failed = false;
+  for (;;) {
+    DAMO_RETURN_IF_ERROR(hard_pressed || log_failed ? shared_.write_back->FlushRows(storage)
+                                                    : shared_.write_back->MakeRoom(storage));
     DAMO_ASSIGN_OR_RETURN(std::unique_lock<std::mutex> lock, LockToApply(storage));
     DAMO_RETURN_IF_ERROR(LoadFilter(storage));
     const std::shared_ptr<const GroupRecipe> recipe = this->recipe();
     DAMO_ASSIGN_OR_RETURN(const double learning_rate, NextLearningRate(*recipe, options));
     ApplyCall call(keys, options.padding_key, gradients,
                    {*recipe, session(), group_byte(), NowMillis(), learning_rate});
-    call.hard_pressed = attempt > 0;
+    call.hard_pressed = hard_pressed;
     const StatusOr<bool> done = TryApply(storage, call, executor);
     KeepBuffers();
-    // A sync that another call or a flush waits for may have failed meanwhile: flushing begins the log anew.
-    if (!done.ok() && attempt == 0 && shared_.write_back->LogHasFailed()) continue;
-    if (!done.ok()) return done.status();
-    if (!*done) continue;
+    if (!done.ok()) {
+      // A sync that another call or a flush waited for may have failed meanwhile: flushing begins the log
+      // anew.
+      const bool by_log = done.status().code() == StatusCode::kIoError && shared_.write_back->LogHasFailed();
+      if (log_failed || !by_log) return done.status();
+      log_failed = true;
+      continue;
+    }
+    if (!*done) {
+      if (hard_pressed) break;
+      hard_pressed = true;
+      continue;
+    }
     set_state({state().step + 1, state().num_rows + call.result.num_inserted});
     lock.unlock();
     shared_.write_back->NoteDirty(call.num_newly_dirty, row_bytes());

@@ -396,7 +396,8 @@ TEST_P(StoreFaultTest, SyncOfTheRedoLogThatFailsCostsNothing) {
   }
 }
 
-// What another call or a flush has made of the log, between this call's beginning and its record.
+// As it does if a sync that another call or a flush waits for fails between this call's beginning and its
+// record.
 TEST_P(StoreFaultTest, CallThatFindsTheRedoLogFailedIsAppliedAllTheSame) {
   if (GetParam() == Durability::kCheckpoint) return;  // logs nothing
   TestLogFileSystem log_files;
