@@ -36,6 +36,7 @@ class Sizes:
         deepfm_batch: examples in a step of DeepFM.
         deepfm_rows: ids of its tables, small and large.
         plan: steps of most workloads.
+        sustained_steps: in a row, of damo_tf; of who takes ten times as long, a tenth of them.
         fill: steps before the clock starts until a small budget is full.
         redo_steps: steps after which a process is killed.
         look_ahead_steps: in one turn, where look-ahead is measured: it begins anew with each turn.
@@ -54,6 +55,7 @@ class Sizes:
     deepfm_batch: int = 4_096
     deepfm_rows: tuple[int, int] = (100_000, 10_000_000)
     plan: Plan = FULL_PLAN
+    sustained_steps: int = 1_500
     fill: int = 40
     redo_steps: tuple[int, ...] = (4, 16, 64, 256, 512)
     look_ahead_steps: int = 16
@@ -85,6 +87,7 @@ QUICK = Sizes(
     deepfm_batch=1_024,
     deepfm_rows=(10_000, 400_000),
     plan=Plan(warmup=3, steps=2, repetitions=3),
+    sustained_steps=100,
     fill=4,
     redo_steps=(2, 8),
     look_ahead_steps=8,
@@ -104,6 +107,7 @@ TINY = Sizes(
     deepfm_batch=32,
     deepfm_rows=(520, 2_600),
     plan=Plan(warmup=1, steps=1, repetitions=2),
+    sustained_steps=10,
     fill=1,
     redo_steps=(2,),
     look_ahead_steps=2,

@@ -64,15 +64,18 @@ def _yes(met: bool) -> str:
 
 
 def times_table(section: Section) -> str:
-    """Step times of a section's contenders."""
+    """Step times of a section's contenders; the last column has also what turns left to be done."""
     reference = section.times.get(section.reference or "")
     rows = []
     for name, time in section.times.items():
         share = f"{time.median / reference.median:.2f}" if reference else ""
         spread = f"{time.low * 1e3:.1f} to {time.high * 1e3:.1f}"
-        rows.append((name, f"{time.median * 1e3:.1f}", spread, f"{section.batch / time.median:,.0f}", share))
+        settled = (f"{time.settled.median * 1e3:.1f}",) if section.settled else ()
+        ids = f"{section.batch / time.median:,.0f}"
+        rows.append((name, f"{time.median * 1e3:.1f}", spread, ids, share, *settled))
     heading = f"x {section.reference}" if reference else ""
-    return table(("contender", "ms a step, median", "spread", "ids/s", heading), rows)
+    settled_heading = ("with background work, ms a step",) if section.settled else ()
+    return table(("contender", "ms a step, median", "spread", "ids/s", heading, *settled_heading), rows)
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

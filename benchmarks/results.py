@@ -42,6 +42,7 @@ class Section:
         targets: ratios of DESIGN's table.
         figures: name to value with unit.
         curves: name to points (rows of the table, milliseconds of a step).
+        settled: whether the times with all background work on the clock are told as well.
     """
 
     title: str
@@ -51,14 +52,26 @@ class Section:
     targets: list[Target] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    settled: bool = False
 
 
-def faster(times: dict[str, Measurement], name: str, rival: str, limit: float) -> list[Target]:
-    """The target that `name` takes at most 1/limit of the rival's time; none if one of them did not run."""
+def faster(
+    times: dict[str, Measurement], name: str, rival: str, limit: float, *, settled: bool = False
+) -> list[Target]:
+    """The target that `name` takes at most 1/limit of the rival's time; none if one of them did not run.
+
+    Args:
+        times: contender to its step times.
+        name: who is to be faster.
+        rival: than whom.
+        limit: how many times.
+        settled: whether to compare with all background work on the clock.
+    """
     if name not in times or rival not in times:
         return []
-    ratio = times[rival].median / times[name].median
-    return [Target(f"{name}: times as fast as {rival}", ratio, limit, at_least=True)]
+    ours, theirs = (times[who].settled if settled else times[who] for who in (name, rival))
+    text = f"{name}: times as fast as {rival}{', background work included' if settled else ''}"
+    return [Target(text, theirs.median / ours.median, limit, at_least=True)]
 
 
 def share_of(times: dict[str, Measurement], name: str, rival: str, limit: float) -> list[Target]:

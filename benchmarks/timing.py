@@ -12,9 +12,16 @@ from benchmarks.launcher import Worker, run
 
 @dataclass(frozen=True)
 class Measurement:
-    """Seconds of a step in each repetition: the mean over the steps taken in one go."""
+    """Seconds of a step in each repetition: the mean over the steps taken in one go.
+
+    Attributes:
+        seconds: on the clock.
+        settling: what a repetition's steps left to be done in the background took afterwards, for each step;
+            empty if it is in `seconds`.
+    """
 
     seconds: tuple[float, ...]
+    settling: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -30,6 +37,13 @@ class Measurement:
     def high(self) -> float:
         """The slowest."""
         return max(self.seconds)
+
+    @property
+    def settled(self) -> Measurement:
+        """The same with all background work on the clock."""
+        if not self.settling:
+            return self
+        return Measurement(tuple(map(sum, zip(self.seconds, self.settling, strict=True))))
 
 
 @dataclass(frozen=True)
@@ -72,10 +86,12 @@ def take_turns(
             run(worker, ids[name], first, min(plan.steps, plan.first + plan.warmup - first))
         worker.call("settle")
     seconds: dict[str, list[float]] = {name: [] for name in workers}
+    settling: dict[str, list[float]] = {name: [] for name in workers}
     for turn in range(plan.repetitions):
         first = plan.first + plan.warmup + turn * plan.steps
         for name, worker in workers.items():
             elapsed = run(worker, ids[name], first, plan.steps)
-            settling = worker.call("settle")["seconds"]
-            seconds[name].append((elapsed + count_settling * settling) / plan.steps)
-    return {name: Measurement(tuple(values)) for name, values in seconds.items()}
+            seconds[name].append(elapsed / plan.steps)
+            settling[name].append(worker.call("settle")["seconds"] / plan.steps)
+    times = {name: Measurement(tuple(seconds[name]), tuple(settling[name])) for name in workers}
+    return {name: time.settled for name, time in times.items()} if count_settling else times

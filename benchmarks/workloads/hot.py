@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmarks.bench import Bench
 from benchmarks.contenders import Settings
-from benchmarks.launcher import Worker
+from benchmarks.launcher import Worker, run
 from benchmarks.results import Section, Target, faster, share_of
 from benchmarks.timing import Measurement, take_turns
 
@@ -44,6 +44,7 @@ def measure(bench: Bench) -> list[Section]:
     sections = [
         measure_batch(bench, workers, bench.sizes.batch, steps_per_turn=2),
         measure_batch(bench, workers, bench.sizes.small_batch, steps_per_turn=8),
+        *sustained(bench, workers),
     ]
     bench.discard(*workers.values())
     return sections
@@ -70,6 +71,24 @@ def measure_batch(bench: Bench, workers: dict[str, Worker], batch: int, *, steps
         reference="damo_tf, wal",
         targets=targets(times, large=batch == sizes.batch),
     )
+
+
+def sustained(bench: Bench, workers: dict[str, Worker]) -> list[Section]:
+    """Steps in a row, with the writing behind them: turns are too short for damo_tf to begin a flush."""
+    sizes = bench.sizes
+    steps = {"damo_tf, wal": sizes.sustained_steps, "plain RocksDB": sizes.sustained_steps // 10}
+    if not steps.keys() <= workers.keys():
+        return []
+    ids = bench.streams.zipf(sizes.hot_rows, max(steps.values()), sizes.batch)
+    times = {}
+    for name, count in steps.items():
+        seconds = run(workers[name], ids, 0, count) + workers[name].call("settle")["seconds"]
+        times[name] = Measurement((seconds / count,))
+    taken = ", ".join(f"{count:,} of {name}" for name, count in steps.items())
+    title = (
+        f"sustained: hot, {sizes.batch:,} ids, steps in a row and all that is written behind them ({taken})"
+    )
+    return [Section(title, times, sizes.batch, reference="damo_tf, wal")]
 
 
 def targets(times: dict[str, Measurement], *, large: bool) -> list[Target]:

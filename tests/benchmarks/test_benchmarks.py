@@ -15,10 +15,12 @@ from benchmarks.command import Options, Run, parser, sizes_of
 from benchmarks.contenders import Settings
 from benchmarks.ids import Streams, scatter
 from benchmarks.launcher import ProcessLauncher, WorkerError, run
+from benchmarks.report import times_table
 from benchmarks.results import Section, Target, faster, share_of
 from benchmarks.timing import Measurement, Plan, take_turns
 from benchmarks.worker import Session
 from benchmarks.workloads import costs
+from benchmarks.workloads.hot import sustained
 
 #: `engine` is a program of its own that only `make bench` builds; `costs` kills some of its workers; `tools`
 #: has a reader beside a writer, which takes two processes.
@@ -167,6 +169,7 @@ def test_contenders_take_turns_on_the_same_batches(tmp_path):
         ("b", "run", 6, 2),
     ]
     assert times["a"].seconds == (1.5, 1.5)
+    assert times["a"].settled.seconds == (2.0, 2.0)
 
 
 def test_settling_counts_where_it_is_asked_for(tmp_path):
@@ -174,7 +177,7 @@ def test_settling_counts_where_it_is_asked_for(tmp_path):
 
     times = take_turns({"a": RecordingWorker("a", [])}, {"a": ids}, Plan(0, 2, 1), count_settling=True)
 
-    assert times["a"].seconds == (2.0,)
+    assert times["a"].seconds == times["a"].settled.seconds == (2.0,)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +237,35 @@ def test_targets_know_which_way_is_better():
     assert [target.met for target in share_of(times, "b", "a", 1.9)] == [False]
     assert faster(times, "a", "absent", 1) == []
     assert Target("", 1.0, 1.0, True).met and Target("", 1.0, 1.0, False).met
+
+
+def test_background_work_can_turn_a_target_round():
+    times = {"a": Measurement((1.0,), (3.0,)), "b": Measurement((2.0,), (0.0,))}
+
+    assert [target.measured for target in faster(times, "a", "b", 2)] == [2.0]
+    (settled,) = faster(times, "a", "b", 2, settled=True)
+    assert settled.measured == 0.5 and not settled.met
+    assert "| a         | 1000.0            | 1000.0 to 1000.0 | 10    | 1.00 | 4000.0" in times_table(
+        Section("steps", times, 10, "a", settled=True)
+    )
+
+
+def test_steps_in_a_row_count_all_that_is_written_behind_them(tmp_path):
+    log: list[tuple[object, ...]] = []
+    workers = {name: RecordingWorker(name, log) for name in ("damo_tf, wal", "plain RocksDB")}
+
+    (section,) = sustained(Bench(tmp_path, launch_here, TINY), workers)
+
+    assert [entry for entry in log if entry[1] == "run"] == [
+        ("damo_tf, wal", "run", 0, 10),
+        ("plain RocksDB", "run", 0, 1),
+    ]
+    assert {name: time.seconds for name, time in section.times.items()} == {
+        "damo_tf, wal": (0.4,),
+        "plain RocksDB": (4.0,),
+    }
+    alone = {"damo_tf, wal": workers["damo_tf, wal"]}
+    assert sustained(Bench(tmp_path, launch_here, TINY), alone) == []
 
 
 def test_sizes_follow_the_options():
