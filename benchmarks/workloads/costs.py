@@ -61,6 +61,7 @@ def bytes_of_rows(bench: Bench) -> list[Section]:
     disk_row = folder_bytes(bench.filled("damo_layer", sizes.hot_rows, Settings())) / sizes.hot_rows
     ids = bench.streams.zipf(sizes.hot_rows, sizes.plan.last, sizes.batch)
     worker = bench.start_filled("damo_layer", sizes.hot_rows)
+    worker.call("prefill", first=0, last=sizes.hot_rows)  # brings the rows into memory
     worker.call("settle")
     before = worker.call("figures")
     seconds = run(worker, ids, 0, sizes.plan.last)
@@ -123,7 +124,8 @@ def crashes(bench: Bench) -> dict[str, str]:
 def threads(bench: Bench) -> list[Section]:
     """Hot steps with one and with two threads for TensorFlow's kernels."""
     sizes = bench.sizes
-    ids = bench.streams.zipf(sizes.hot_rows, sizes.plan.last, sizes.batch)
+    plan = replace(sizes.plan, steps=4 * sizes.plan.steps)
+    ids = bench.streams.zipf(sizes.hot_rows, plan.last, sizes.batch)
     workers = {
         f"damo_tf, {number} thread{'s'[: number - 1]}": bench.start_filled(
             "damo_layer", sizes.hot_rows, threads=number
@@ -132,7 +134,7 @@ def threads(bench: Bench) -> list[Section]:
     }
     for worker in workers.values():
         worker.call("prefill", first=0, last=sizes.hot_rows)  # brings the rows into memory
-    times = take_turns(workers, dict.fromkeys(workers, ids), sizes.plan)
+    times = take_turns(workers, dict.fromkeys(workers, ids), plan)
     bench.discard(*workers.values())
     title = f"threads: hot, {sizes.batch:,} Zipf ids a step"
     return [Section(title, times, sizes.batch, "damo_tf, 1 thread")]
