@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from benchmarks.compactions import wait_for_compactions
 from benchmarks.contenders import Settings
 
 
@@ -61,6 +62,7 @@ class Session:
     def _settle(self) -> dict[str, float]:
         started = time.perf_counter()
         self._contender.settle()
+        wait_for_compactions()
         return {"seconds": time.perf_counter() - started}
 
     def _figures(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import report
+from benchmarks import compactions, report
 from benchmarks.__main__ import CONTENDERS, WORKLOADS
 from benchmarks.bench import TINY, Bench
 from benchmarks.command import Options, Run, parser, sizes_of
@@ -266,6 +266,26 @@ def test_steps_in_a_row_count_all_that_is_written_behind_them(tmp_path):
     }
     alone = {"damo_tf, wal": workers["damo_tf, wal"]}
     assert sustained(Bench(tmp_path, launch_here, TINY), alone) == []
+
+
+def test_compactions_are_waited_for(tmp_path, monkeypatch):
+    """Three threads, of which one compacts at the second look; one ends between a look at it and the next."""
+    for number, (name, state) in enumerate(
+        [("python (1)", "R"), ("rocksdb:low", "S"), ("rocksdb:high", "D")]
+    ):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "stat").write_text(f"{number} ({name}) {state} 1 2")
+    (tmp_path / "ended").mkdir()
+    looks = []
+
+    def look(seconds):
+        looks.append(seconds)
+        (tmp_path / "1" / "stat").write_text(f"1 (rocksdb:low) {'R' if len(looks) == 2 else 'S'} 1 2")
+
+    monkeypatch.setattr(compactions.time, "sleep", look)
+    compactions.wait_for_compactions(tmp_path)
+
+    assert len(looks) == 5
 
 
 def test_sizes_follow_the_options():
