@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What only sorted batches on disk do: files, crashes, sizes. What every sorted batch does is in
-// storage_conformance_test.cc.
+// storage_conformance*_test.cc.
 #include <gtest/gtest.h>
 
 #include <cstdint>

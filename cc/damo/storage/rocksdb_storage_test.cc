@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What only a storage on disk does: opening, closing, crashes, damaged files. What every storage does is in
-// storage_conformance_test.cc.
+// storage_conformance*_test.cc.
 #include "damo/storage/rocksdb_storage.h"
 
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 //
 // Storage: where encoded rows and the manifest live. The engine above sees this interface only; RocksDB
 // stands behind one implementation, a sorted map behind the other (oracle and tests). Both pass
-// storage_conformance_test.cc.
+// storage_conformance*_test.cc.
 #ifndef DAMO_STORAGE_STORAGE_H_
 #define DAMO_STORAGE_STORAGE_H_
 
