@@ -134,7 +134,7 @@ TEST_P(EmbeddingTableTest, AFilterThatIsTooFullIsToldOfOnce) {
   const auto count = [&](uint64_t begin, uint64_t end) {
     constexpr uint64_t kKeysPerCall = 5;
     for (uint64_t first = begin; first < end; first += kKeysPerCall) {
-      Apply(*table, KeyRange(first, kKeysPerCall), Floats(kKeysPerCall * kDim, 1.0f));
+      Apply(*table, KeyRange(first, kKeysPerCall), Floats(kKeysPerCall * kTableDim, 1.0f));
     }
   };
   testing::internal::CaptureStderr();

@@ -22,7 +22,7 @@ TEST_P(EmbeddingTableTest, FailedReadFailsTheStepAndChangesNothing) {
   Apply(*table, {1}, {1, 1});
   Reopen(&table, Config());
   tables_->storage().before_read = [](Span<const uint64_t>) { return IoError("the disk is on fire"); };
-  Floats weights(kDim);
+  Floats weights(kTableDim);
   const Status lookup = table->Lookup(Keys{1}, {}, *Executor::Inline(), weights);
   EXPECT_EQ(lookup.code(), StatusCode::kIoError);
   EXPECT_EQ(lookup.message(), "lookup in group 5 of store '/rows': the disk is on fire");
@@ -59,10 +59,10 @@ TEST_P(EmbeddingTableTest, CorruptRowIsDataLossNeverAFreshRow) {
   Apply(*table, {1, 2}, {1, 1, 2, 2});
   Reopen(&table, Config());
   const std::unique_ptr<StorageBatch> batch = rows_->NewBatch();
-  ASSERT_OK(batch->PutRow(kGroup, 1, "not a row"));
+  ASSERT_OK(batch->PutRow(kTableGroup, 1, "not a row"));
   ASSERT_OK(rows_->Write(*batch));
 
-  Floats weights(kDim);
+  Floats weights(kTableDim);
   const Status lookup = table->Lookup(Keys{1}, {}, *Executor::Inline(), weights);
   EXPECT_EQ(lookup.code(), StatusCode::kDataLoss);
   EXPECT_EQ(lookup.message(), "lookup in group 5 of store '/rows': row of key 1 has 9 bytes, expected 40");
@@ -78,7 +78,7 @@ TEST_P(EmbeddingTableTest, ExceptionOnAnotherThreadIsAnError) {
   ThreadPool pool(2);
   Keys keys(10'000);
   for (size_t i = 0; i < keys.size(); ++i) keys[i] = i;
-  Floats weights(keys.size() * kDim);
+  Floats weights(keys.size() * kTableDim);
   const Status status = table->Lookup(keys, {}, pool, weights);
   EXPECT_EQ(status.code(), StatusCode::kInternal);
   EXPECT_NE(status.message().find("bad_alloc"), std::string::npos) << status.message();
@@ -87,7 +87,7 @@ TEST_P(EmbeddingTableTest, ExceptionOnAnotherThreadIsAnError) {
 TEST_P(EmbeddingTableTest, ClosedSessionRefusesEveryCall) {
   const auto table = NewTable(Config());
   ASSERT_OK(tables_->session().Close());
-  Floats weights(kDim);
+  Floats weights(kTableDim);
   EXPECT_EQ(table->Lookup(Keys{1}, {}, *Executor::Inline(), weights).message(),
             "lookup in group 5 of store '/rows': store '/rows' is closed");
   EXPECT_EQ(table->ApplyGradients(Keys{1}, weights, {}, *Executor::Inline()).status().code(),
@@ -108,13 +108,13 @@ TEST_P(EmbeddingTableTest, CallOfTooManyKeysIsRefusedBeforeAnyIsLookedAt) {
   const auto table = NewTable(Config());
   const size_t num_keys = size_t{1} << 32;
   const Span<const uint64_t> keys(nullptr, num_keys);
-  const Span<const float> gradients(nullptr, num_keys * kDim);
+  const Span<const float> gradients(nullptr, num_keys * kTableDim);
   constexpr char kRule[] = "must be fewer than 2^32";
   EXPECT_TRUE(FailsWith(table->ApplyGradients(keys, gradients, {}, *Executor::Inline()).status(),
                         StatusCode::kInvalidArgument, kRule));
   const int64_t splits[] = {0, static_cast<int64_t>(num_keys)};
   const Combiner combiners[] = {Combiner::kSum};
-  const float gradient[kDim] = {};
+  const float gradient[kTableDim] = {};
   EXPECT_TRUE(FailsWith(
       table->ApplyCombinedGradients(keys, {splits, combiners, {}}, gradient, {}, *Executor::Inline())
           .status(),
@@ -129,7 +129,7 @@ TEST_P(EmbeddingTableTest, ClosingComesToItsEndUnderConstantUse) {
   std::vector<std::thread> readers;
   for (int t = 0; t < 3; ++t) {
     readers.emplace_back([&] {
-      Floats weights(1000 * kDim);
+      Floats weights(1000 * kTableDim);
       const Keys keys(1000, 7);
       while (table->Lookup(keys, {}, *Executor::Inline(), weights).ok()) ++calls;
     });

@@ -255,7 +255,7 @@ TEST_P(EmbeddingTableTest, ThreadsDoNotChangeTheResult) {
   std::vector<Floats> gradients(batches.size());
   for (size_t b = 0; b < batches.size(); ++b) {
     for (int i = 0; i < 4000; ++i) batches[b].push_back(random() % 3000);
-    for (size_t i = 0; i < batches[b].size() * kDim; ++i) gradients[b].push_back(normal(random));
+    for (size_t i = 0; i < batches[b].size() * kTableDim; ++i) gradients[b].push_back(normal(random));
   }
   Keys all(3000);
   for (size_t i = 0; i < all.size(); ++i) all[i] = i;
@@ -269,7 +269,7 @@ TEST_P(EmbeddingTableTest, ThreadsDoNotChangeTheResult) {
     for (size_t b = 0; b < batches.size(); ++b) {
       ASSERT_OK(table->ApplyGradients(batches[b], gradients[b], {}, *executor).status());
     }
-    Floats weights(all.size() * kDim);
+    Floats weights(all.size() * kTableDim);
     ASSERT_OK(table->Lookup(all, {}, *executor, weights));
     results.push_back(weights);
   }

@@ -22,13 +22,13 @@
 
 namespace damo {
 
-inline constexpr int64_t kDim = 2;
-inline constexpr int kGroup = 5;
+inline constexpr int64_t kTableDim = 2;
+inline constexpr int kTableGroup = 5;
 
 inline GroupConfig Config(const std::string& optimizer = "sgd", const std::string& initializer = "zeros") {
   GroupConfig config;
-  config.group = kGroup;
-  config.dim = kDim;
+  config.group = kTableGroup;
+  config.dim = kTableDim;
   config.optimizer = Parameters(optimizer);
   config.optimizer.Insert("gamma", 1.0);
   config.initializer = Parameters(initializer);
@@ -59,7 +59,7 @@ class EmbeddingTableTest : public testing::TestWithParam<TableKind> {
     EXPECT_TRUE(IsOk(tables_->Flush()));
     std::vector<std::string> pages;
     for (int64_t page = 0; page < 18; ++page) {  // of 10,000 keys
-      const auto bytes = GetFilterPage(*rows_, kGroup, page);
+      const auto bytes = GetFilterPage(*rows_, kTableGroup, page);
       EXPECT_TRUE(IsOk(bytes.status()));
       pages.push_back(bytes->value_or(""));
     }
@@ -73,7 +73,7 @@ class EmbeddingTableTest : public testing::TestWithParam<TableKind> {
   }
 
   Floats Lookup(const EmbeddingTable& table, const Keys& keys, const LookupOptions& options = {}) {
-    Floats weights(keys.size() * kDim, std::nanf(""));
+    Floats weights(keys.size() * kTableDim, std::nanf(""));
     const Status status = table.Lookup(keys, options, *Executor::Inline(), weights);
     EXPECT_TRUE(status.ok()) << status.ToString();
     return weights;
