@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three native libraries in one process: symbols, one engine, versions. See BUILD_NOTES.md."""
+"""The three native libraries in one process: symbols, one engine, versions, vector code (BUILD_NOTES.md)."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import damo
 import numpy as np
+import oracles
 import pytest
 import tensorflow as tf
 from stored_rows import step_of
@@ -261,3 +263,79 @@ except ImportError as error:
         f"damo_tf needs TensorFlow {version}, for which it was built: `pip install "
         f"tensorflow-cpu=={version}` (or `tensorflow`).\n"
     )
+
+
+# ---- Vector code ----
+
+#: Of the loops of `ForEachElement`, the registers that they are for (docs/decisions/0009-vector-code.md).
+REGISTERS = {"Avx2Loop": "ymm", "Avx512Loop": "zmm"}
+LOOP = re.compile(r"(Avx2Loop|Avx512Loop)<.*?(\w+)(?:, \w+(?: const)?)+>\(")
+SYMBOL = re.compile(r"^ *\d+: ([0-9a-f]+) +\S+ (FILE|FUNC) +\S+ +\S+ +\S+ *(\S*)", re.MULTILINE)
+#: Mnemonics of arithmetic on floats: on one in a register, and on several.
+ARITHMETIC = r"v?(?:add|sub|mul|div|sqrt|min|max|and|cmp\w+|u?comi|cvt\w+)"
+ONE_FLOAT = re.compile(ARITHMETIC + "s[sd]")
+FLOATS = re.compile(ARITHMETIC + "p[sd]")
+
+
+@dataclass(frozen=True)
+class Loop:
+    source: str
+    kernel: str
+    level: str
+
+    def __str__(self) -> str:
+        return f"{self.level} of {self.kernel} in {self.source}"
+
+
+def sources_by_address(library: Path) -> dict[int, str]:
+    """The source file of each function that other files do not see, by its address."""
+    table = subprocess.run(
+        ["readelf", "--symbols", "--wide", library], capture_output=True, text=True, check=True
+    ).stdout
+    found, source = {}, ""
+    for address, kind, name in SYMBOL.findall(table):
+        if kind == "FILE":  # those that follow are of this one
+            source = name
+        else:
+            found[int(address, 16)] = source
+    return found
+
+
+def vector_loops(library: Path) -> dict[Loop, list[tuple[str, str]]]:
+    """The instructions, each a mnemonic and its operands, of every vector loop."""
+    text = subprocess.run(
+        ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", "-M", "intel", library],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    sources, loops = sources_by_address(library), {}
+    for function in text.split("\n\n"):
+        heading, *lines = function.splitlines() or [""]
+        if (found := LOOP.search(heading)) is None:
+            continue
+        loop = Loop(sources[int(heading.split()[0], 16)], found[2], found[1])
+        code = [line.split("\t", 1)[1].split(None, 1) for line in lines if "\t" in line]
+        loops[loop] = [(mnemonic, operands[0] if operands else "") for mnemonic, *operands in code]
+    return loops
+
+
+def test_every_element_loop_works_on_whole_registers_and_on_nothing_less():
+    """A loop that is no longer vectorized gives the same bits, only later: no other test sees it."""
+    if platform.machine() != "x86_64":
+        pytest.skip(f"{platform.machine()} has no levels of vector code")
+    if shutil.which("objdump") is None:
+        pytest.skip("objdump is not there; as root: apt-get install binutils")
+
+    loops = vector_loops(ENGINE)
+
+    kernels = {(loop.source, loop.kernel) for loop in loops}
+    assert {f"{optimizer}.cc" for optimizer in oracles.OPTIMIZERS} <= {source for source, _ in kernels}
+    assert loops.keys() == {Loop(*kernel, level) for kernel in kernels for level in REGISTERS}
+    for loop, code in loops.items():
+        single = [instruction for instruction in code if ONE_FLOAT.fullmatch(instruction[0])]
+        assert not single, f"{loop} takes one element at a time (remainders are the work of RemainderLoop)"
+        vectors = [operands for mnemonic, operands in code if FLOATS.fullmatch(mnemonic)]
+        assert vectors, f"{loop} does no arithmetic on vectors"
+        narrow = [operands for operands in vectors if REGISTERS[loop.level] not in operands.lower()]
+        assert not narrow, f"{loop} leaves a part of its registers empty"
