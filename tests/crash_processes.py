@@ -123,8 +123,7 @@ for line in sys.stdin:
             say("failed", repr(error))
             os._exit(1)
     say("pid", child)
-    os.waitpid(child, 0)
-    say("dead")
+    say("dead", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
@@ -141,7 +140,8 @@ class ForkServer:
     """Starts processes that train one store, and kills them.
 
     Attributes:
-        steps: by word ("opened", "applied", "flushed"), the last number that the last process said with it.
+        steps: by word ("opened", "applied", "flushed"), the last number that the last process said with it;
+            with "dead" the exit code, which the server says.
         last_word: the last one that it said.
     """
 
@@ -164,8 +164,11 @@ class ForkServer:
         self._process.stdin.close()
         self._process.stdout.close()
 
-    def run_and_kill(self, life: dict, word: str, delay: float | None) -> None:
-        """Starts a process and kills it `delay` seconds after it has said `word`; None: lets it end."""
+    def run_and_kill(self, life: dict, word: str, delay: float | None) -> bool:
+        """Starts a process and kills it `delay` seconds after it has said `word`; None: lets it end.
+
+        Says whether the kill met it alive: it may have come to its end before.
+        """
         self._start(life)
         said = False
         while self.last_word != "dead":
@@ -178,6 +181,7 @@ class ForkServer:
                     os.kill(self._pid, signal.SIGKILL)
                 delay = None
             said |= self.last_word == word
+        return self.steps["dead"] == -signal.SIGKILL
 
     def run_and_kill_when(self, life: dict, is_time: Callable[[], bool]) -> bool:
         """Starts a process and kills it when `is_time`, asked again and again; says whether it came to that.

@@ -28,6 +28,8 @@ def layer_server(fork_servers) -> ForkServer:
 
 
 MOMENTS = ["opening", "opening", "opened", "applied", "applied", "applied", "flushed", "closing"]
+#: Batches of a process that is to be at it when it is killed, on a fast machine, too.
+LONG = 200
 
 
 @pytest.mark.parametrize(
@@ -35,17 +37,18 @@ MOMENTS = ["opening", "opening", "opened", "applied", "applied", "applied", "flu
 )
 def test_no_kill_loses_a_batch_or_leaves_part_of_one(tmp_path, server, seed, durability, min_count):
     chosen, path, bounds = random.Random(seed), tmp_path / "store", Bounds(durability)
-    oracle = Oracle(min_count)
+    oracle, num_met = Oracle(min_count), 0
     for moment in chosen.sample(MOMENTS, len(MOMENTS)):
         flush_every = 3 if moment == "flushed" else chosen.choice([0, 3, 7])
         life = life_of(
             path,
             durability,
-            batches=chosen.randint(10, 30),
+            batches=chosen.randint(10, 30) if moment == "closing" else LONG,
             flush_every=flush_every,
             min_count=min_count,
         )
-        server.run_and_kill(life, moment, chosen.uniform(0, 0.02 if moment == "closing" else 0.15))
+        delay = chosen.uniform(0, 0.02 if moment == "closing" else 0.05)
+        num_met += server.run_and_kill(life, moment, delay)
         bounds.note(server.steps)
         if chosen.random() < 0.3:
             continue  # the next process opens what this one has left
@@ -55,6 +58,7 @@ def test_no_kill_loses_a_batch_or_leaves_part_of_one(tmp_path, server, seed, dur
             oracle.advance(found)
             if found:
                 oracle.assert_equal(store, 300)
+    assert num_met >= len(MOMENTS) / 2, "a kill that comes after the end tests nothing"
     server.run_and_kill(life_of(path, durability, batches=20, min_count=min_count), "closed", None)
     bounds.note(server.steps)
     oracle.advance(server.steps["applied"])
@@ -65,10 +69,12 @@ def test_no_kill_loses_a_batch_or_leaves_part_of_one(tmp_path, server, seed, dur
 @pytest.mark.parametrize("durability", ["wal", "sync", "checkpoint"])
 def test_no_kill_while_the_layer_trains_loses_a_batch(tmp_path, layer_server, seed, durability):
     chosen, path, oracle, bounds = random.Random(seed), tmp_path / "store", Oracle(), Bounds(durability)
+    num_met = 0
     for moment in ("opened", "applied", "flushed"):
-        life = life_of(path, durability, batches=200, flush_every=5)
-        layer_server.run_and_kill(life, moment, chosen.uniform(0, 0.3))
+        life = life_of(path, durability, batches=LONG, flush_every=5)
+        num_met += layer_server.run_and_kill(life, moment, chosen.uniform(0, 0.3))
         bounds.note(layer_server.steps)
+    assert num_met >= 2, "a kill that comes after the end tests nothing"
     layer_server.run_and_kill(life_of(path, durability, batches=5), "closed", None)
     bounds.note(layer_server.steps)
     oracle.advance(layer_server.steps["applied"])
