@@ -91,11 +91,13 @@ types: $(INSTALLED) $(BENCH_PACKAGES)  ## Run mypy --strict
 	$(call say,"mypy")
 	@$(BIN)/mypy
 
-counted-work: $(CHECK_SYSTEM) $(INSTALLED)  ## Count the work of fixed calls and compare it with its limits
+counted-work: $(CHECK_SYSTEM) bench-build $(BENCH_PACKAGES)  ## Count the work of fixed calls against its limits; run the benchmarks of the engine once
 	$(call say,"Counted work")
 	@cmake -S cc -B $(NATIVE) -DDAMO_BUILD_TESTS=ON >build/configure-tests.log || { cat build/configure-tests.log; exit 1; }
 	@cmake --build $(NATIVE) --target damo_counted_work
 	@$(BIN)/python -m benchmarks.counted_work $(NATIVE)/damo_counted_work
+	$(call say,"Benchmarks of the engine$(,) once$(,) not for numbers")
+	@$(BIN)/python -m benchmarks --tiny --repetitions 1 --only engine --results build/tiny-benchmarks
 
 # One stamp per source file: only what changed is looked at again.
 tidy: $(CHECK_SYSTEM) $(INSTALLED)  ## Run clang-tidy on the engine

@@ -52,7 +52,7 @@ find_missing() {
     need clang-tidy command -v clang-tidy
     need valgrind command -v valgrind
   fi
-  if [[ $WANTED == bench ]]; then
+  if [[ $WANTED == check || $WANTED == bench ]]; then
     need libbenchmark-dev header benchmark/benchmark.h
   fi
   find_missing_python
