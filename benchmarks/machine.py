@@ -7,22 +7,31 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
+import damo
+
 from benchmarks.build import ROOT
 
+ENGINE = Path(damo.__file__).with_name("libdamo_core.so")
 PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "numpy")
 
 
 def describe() -> dict[str, str]:
-    """Machine, versions, commit and date, by name."""
+    """Machine and what else goes on there, the engine's build, versions, commit and date, by name."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
         "CPU": f"{_field('/proc/cpuinfo', 'model name')}, {os.cpu_count()} cores",
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.0f} GiB",
+        "load at the start": f"{os.getloadavg()[0]:.2f}",
         "kernel": platform.release(),
+        "damo_tf build": damo.build_id,
+        "vector code": damo.simd_level,
+        "compiler": _compiler(),
+        "librocksdb": _rocksdb(),
         "Python": platform.python_version(),
         **_versions(),
     }
@@ -39,11 +48,29 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    return _output("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12") or "unknown"
+
+
+def _compiler() -> str:
+    """What the engine's object files say they were compiled by."""
+    notes = _output("readelf", "--string-dump=.comment", str(ENGINE))
+    return ", ".join(re.findall(r"^ *\[ *\w+\] +(\S.*?) *$", notes, re.MULTILINE)) or "unknown"
+
+
+def _rocksdb() -> str:
+    """The version of the RocksDB that the engine has loaded into this process, by its file's name."""
+    found = re.search(
+        r"/librocksdb[^/]*\.so\.([\d.]+)$", Path("/proc/self/maps").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return found[1] if found else "unknown"
+
+
+def _output(*command: str) -> str:
+    """What a command prints, or nothing where it fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return ""
 
 
 def _field(file: str, name: str) -> str:

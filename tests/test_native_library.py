@@ -181,6 +181,17 @@ def test_the_build_id_is_the_engines_sources():
     assert damo.build_id.encode() in ENGINE.read_bytes()
 
 
+def test_the_level_of_vector_code_is_the_widest_that_the_processor_has():
+    found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    flags = set(found[1].split()) if found else set()
+    levels = {
+        "avx512": {"avx512f", "avx512vl", "avx512dq", "avx512bw"},
+        "avx2": {"avx2"},
+        "baseline": set(),
+    }
+    assert damo.simd_level == next(level for level, needed in levels.items() if needed <= flags)
+
+
 def test_a_module_of_another_build_than_the_engine_is_refused(tmp_path, run_python):
     with_another_build_id(DAMO, "_damo.*.so", tmp_path / "damo")
     program = """

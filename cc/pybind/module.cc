@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include "damo/base/build_id.h"
+#include "damo/base/simd_level.h"
 #include "damo/base/status.h"
 #include "damo/table/store_registry.h"
 #include "pybind/gil_release.h"
@@ -61,4 +62,5 @@ PYBIND11_MODULE(_damo, module) {
   DefineRowImport(module);
   module.def("close_all", &CloseAll, kCloseAllDoc);
   module.attr("build_id") = DAMO_BUILD_ID;
+  module.attr("simd_level") = damo::SimdLevelName(damo::ActiveSimdLevel());
 }

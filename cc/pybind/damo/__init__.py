@@ -47,6 +47,7 @@ from damo._damo import (  # noqa: E402 - its dependency must be loaded first
     build_id,
     close_all,
     feature_hash,
+    simd_level,
     verify_checkpoint,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "build_id",
     "close_all",
     "feature_hash",
+    "simd_level",
     "verify_checkpoint",
 ]
 

@@ -14,6 +14,7 @@ _Floats: TypeAlias = npt.NDArray[np.float32]
 _Integers: TypeAlias = npt.NDArray[np.int64]
 
 build_id: str
+simd_level: Literal["baseline", "avx2", "avx512"]
 
 def close_all() -> None: ...
 @overload
