@@ -242,7 +242,8 @@ def prefetch(table: tf.Tensor, keys: tf.Tensor, *, padding_key: int | None = Non
         padding_key: a key in [0, 2**64) that is left out.
 
     Returns:
-        `keys`; use it in their place, or TensorFlow does not run the op.
+        `keys`. In a `tf.function`, or a function of `Dataset.map`, the op runs whether or not its output is
+        used.
     """
     return _ops.damo_embedding_prefetch(table, keys, padding_key=_padding_attr(padding_key))
 

@@ -422,6 +422,33 @@ def test_prefetch_brings_rows_into_memory_and_returns_the_keys(tmp_path, functio
         assert store.size() == 3
 
 
+def in_a_function(prefetch, keys):
+    @tf.function
+    def step():
+        prefetch(keys)
+
+    step()
+
+
+def in_a_dataset(prefetch, keys):
+    def read(batch):
+        prefetch(batch)
+        return tf.size(batch)
+
+    assert [int(size) for size in tf.data.Dataset.from_tensors(keys).map(read)] == [3]
+
+
+@pytest.mark.parametrize("run", [in_a_function, in_a_dataset])
+def test_prefetch_runs_though_nobody_uses_its_output(tmp_path, run):
+    with damo_tf.Store(tmp_path) as store:
+        store.add_group(0, DIM, optimizer="sgd")
+        store.apply_gradients(0, [1, 2, 3], np.ones((3, DIM)))
+    with damo_tf.Store(tmp_path) as store:
+        handle = get_table(store.storage, 0).handle
+        run(lambda keys: ops.prefetch(handle, keys), tf.constant([1, 2, 3], tf.int64))
+        assert store.stats()["groups"][0]["cache_rows"] == 3
+
+
 def test_only_a_lookup_for_training_brings_rows_into_memory(tmp_path):
     with damo_tf.Store(tmp_path) as store:
         store.add_group(0, DIM)

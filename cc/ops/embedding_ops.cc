@@ -126,7 +126,7 @@ earlier batches.
 
 table: Scalar. Handle to the table.
 keys: Any shape. The bits of uint64 keys.
-same_keys: `keys`. Whoever uses it instead makes TensorFlow run the op.
+same_keys: `keys`. In a function the op runs whether or not this is used.
 padding_key: At most one key, as int64 bits, that has no row.
 )doc");
 
