@@ -48,7 +48,13 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    return _output("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12") or "unknown"
+    """The commit, "-dirty" if files differ from it; earlier results, which a run replaces, do not count."""
+    git = ("git", "-C", str(ROOT))
+    commit = _output(*git, "rev-parse", "--short=12", "HEAD") or "unknown"
+    changed = _output(
+        *git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"
+    )
+    return f"{commit}-dirty" if changed else commit
 
 
 def _compiler() -> str:

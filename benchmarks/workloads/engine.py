@@ -26,7 +26,7 @@ def measure(bench: Bench) -> list[Section]:
     if not bench.has("engine") or not program.exists():
         return []
     rates = run(bench, str(program))
-    figures = {name: f"{rate / 1e6:.1f} M/s" for name, rate in sorted(rates.items())}
+    figures = {name: _per_second(rate) for name, rate in sorted(rates.items())}
     figures |= shares_of_what_is_possible(rates)
     targets = [
         Target(f"engine: M {what} / {wanted / 1e6:.0f} M", rate / wanted, 1, at_least=True)
@@ -38,6 +38,10 @@ def measure(bench: Bench) -> list[Section]:
         f"engine alone, one thread, {bench.sizes.hot_rows:,} rows of dim 16 in memory, durability checkpoint"
     )
     return [Section(title, figures=figures, targets=targets)]
+
+
+def _per_second(rate: float) -> str:
+    return f"{rate / 1e6:.1f} M/s" if rate >= 1e6 else f"{rate / 1e3:.0f} k/s"
 
 
 def shares_of_what_is_possible(rates: dict[str, float]) -> dict[str, str]:
