@@ -52,6 +52,15 @@ TEST(StoreOptionsTest, TheSmallestBudgetHasRoomForStorageAndRows) {
   EXPECT_GE(plan.cache_bytes, int64_t{1} << 20);
 }
 
+TEST(StoreOptionsTest, RedoLogIsFlushedAtTheSizeOfTheBudgetWithinBounds) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  EXPECT_EQ(PlanMemory(4 * kMiB).redo_bytes, uint64_t{64} << 20);
+  EXPECT_EQ(PlanMemory(64 * kMiB).redo_bytes, uint64_t{64} << 20);
+  EXPECT_EQ(PlanMemory(300 * kMiB).redo_bytes, uint64_t{300} << 20);
+  EXPECT_EQ(PlanMemory(1024 * kMiB).redo_bytes, uint64_t{1} << 30);
+  EXPECT_EQ(PlanMemory(4096 * kMiB).redo_bytes, uint64_t{1} << 30);
+}
+
 TEST(StoreOptionsTest, SegmentsTakeASixteenthOfTheBudgetWithinBounds) {
   constexpr int64_t kMiB = int64_t{1} << 20;
   EXPECT_EQ(PlanMemory(4 * kMiB).segment_bytes, uint64_t{1} << 20);

@@ -59,6 +59,20 @@ TEST_P(DurabilityTest, RowsThatMakeRoomForOthersAreNotLost) {
   ExpectStorageHasAll(keys);
 }
 
+TEST_P(DurabilityTest, CallThatFitsIsLoggedUnlessAFlushIsAllThatSurvives) {
+  TestTables::Options options = Foreground();
+  options.durability = GetParam();
+  Make(options);
+  for (int step = 0; step < 3; ++step) {
+    const uint64_t before = tables_->log().bytes();
+    ApplyToBoth(NewBatch(100, 50));
+    EXPECT_EQ(tables_->log().bytes() > before, GetParam() != Durability::kCheckpoint);
+  }
+  if (GetParam() == Durability::kCheckpoint) {
+    EXPECT_EQ(tables_->log().bytes(), 0U);
+  }
+}
+
 // The record has the rate that was used and sums that were not clipped yet.
 TEST_F(CachedTableTest, RatesOfCallsAndRowOptionsAreReplayedToTheSameBits) {
   GroupConfig config = TableConfig(kGroup, kDim, "adam", "random_normal");
