@@ -2,11 +2,12 @@
 """The guard against regressions that needs no clock: fixed work, counted, against limits.
 
 `make counted-work` builds `benchmarks/cc/counted_work.cc` and calls this. The program counts allocations,
-reads, writes, log bytes and lines of the index looked at; valgrind counts the instructions of its lookups
-and apply calls, their writes to memory and the bytes they copy. `counted_work.json` has a limit for each
-figure, and what was measured when it was set: a change that goes over one is looked at, and the limit is
-raised only with a reason. Where less would be a loss, as of reads that are split over threads, there is an
-`at_least` too.
+reads, writes, log bytes and the blocks that calls are split into; valgrind counts the instructions of its
+lookups and apply calls, their writes to memory and the bytes they copy. Of the index of rows it counts the
+lines that one search looks at; how often a call searches it shows in the call's instructions only.
+`counted_work.json` has a limit for each figure, and what was measured when it was set: a change that goes
+over one is looked at, and the limit is raised only with a reason. Where less would be a loss, as of work
+that is split over threads, there is an `at_least` too.
 
 Rows "on disk" are in a storage that is a map in memory: the calls that read are the engine's work, what
 RocksDB does in them is not. Only `filter` reads RocksDB's files: for new keys the bloom filters let hardly

@@ -78,6 +78,8 @@ struct Part {
 constexpr Part kParts[] = {
     {"lookup", Rows::kInMemory, false},
     {"apply", Rows::kInMemory, true},
+    {"lookup_with_4_threads", Rows::kInMemory, false, 4},
+    {"apply_with_4_threads", Rows::kInMemory, true, 4},
     {"lookup_on_disk", Rows::kOnDisk, false},
     {"apply_on_disk", Rows::kOnDisk, true},
     {"lookup_on_disk_with_4_threads", Rows::kOnDisk, false, 4},
@@ -102,20 +104,23 @@ T MustHave(StatusOr<T> value) {
   return std::move(*value);
 }
 
-// As many blocks as a pool of so many threads would make, one after another.
+// As many blocks as a pool of so many threads would make, one after another, and counts them.
 class SplittingExecutor final : public Executor {
  public:
   explicit SplittingExecutor(int num_threads) : num_threads_(num_threads) {}
 
   void ParallelFor(int64_t total, int64_t min_block, const Block& block) override {
     const int64_t num_blocks = std::clamp<int64_t>(total / min_block, 1, num_threads_);
+    num_blocks_ += num_blocks;
     for (int64_t i = 0; i < num_blocks; ++i) {
       block(total * i / num_blocks, total * (i + 1) / num_blocks);
     }
   }
+  int64_t num_blocks() const { return num_blocks_; }
 
  private:
   const int num_threads_;
+  int64_t num_blocks_ = 0;
 };
 
 // Passes everything on to a storage that outlives it, and counts reads and writes.
@@ -255,9 +260,10 @@ struct Counts {
   int64_t writes;
   int64_t redo_bytes;
   int64_t updated_rows;
+  int64_t blocks;
 };
 
-Counts Count(OpenedStore& opened) {
+Counts Count(OpenedStore& opened, const SplittingExecutor& executor) {
   const auto redo_bytes = static_cast<int64_t>(MustHave(opened.store().Stats()).redo_bytes);
   return {num_allocations,
           num_allocated_bytes,
@@ -265,7 +271,8 @@ Counts Count(OpenedStore& opened) {
           opened.storage().num_keys_read,
           opened.storage().num_writes,
           redo_bytes,
-          opened.table().counters().updated_rows};
+          opened.table().counters().updated_rows,
+          executor.num_blocks()};
 }
 
 nlohmann::json Difference(const Counts& before, const Counts& after) {
@@ -278,6 +285,7 @@ nlohmann::json Difference(const Counts& before, const Counts& after) {
           {"multiget_calls_per_step", (after.reads - before.reads) / kSteps},
           {"keys_read_per_step", (after.keys_read - before.keys_read) / kSteps},
           {"storage_writes", after.writes - before.writes},
+          {"blocks_per_step", (after.blocks - before.blocks) / kSteps},
           {"redo_bytes_per_row",
            num_rows == 0 ? 0.0 : static_cast<double>(after.redo_bytes - before.redo_bytes) / num_rows}};
 }
@@ -295,15 +303,15 @@ nlohmann::json Run(const Part& part) {
   // What is kept from call to call is made by the first one.
   CountedStep(opened.table(), part.applies, steps[kNumSteps], floats, executor);
   EndCountedPart();
-  const Counts before = Count(opened);
+  const Counts before = Count(opened, executor);
   for (int step = 0; step < kNumSteps; ++step) {
     CountedStep(opened.table(), part.applies, steps[step], floats, executor);
   }
   EndCountedPart();
-  return Difference(before, Count(opened));
+  return Difference(before, Count(opened, executor));
 }
 
-// ---- the index of rows in memory ----
+// ---- the index of rows in memory, by itself: how often a call searches it only the instructions tell ----
 
 // Of keys whose slots are `first_slot` and those behind it.
 double LinesPerKey(const SlotIndex& index, const std::vector<uint64_t>& keys, uint32_t first_slot) {

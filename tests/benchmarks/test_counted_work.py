@@ -38,12 +38,14 @@ def test_each_figure_over_its_limit_is_named(capsys):
     assert capsys.readouterr().out.count("  OVER") == len(expected)
 
 
-def test_reads_that_are_no_longer_split_over_threads_are_named(capsys):
+def test_work_that_is_no_longer_split_over_threads_is_named(capsys):
     figures = figures_of()
-    parts = [part for part in figures if part.endswith("_with_4_threads")]
-    for part in parts:
-        figures[part]["multiget_calls_per_step"] = 1.0
-    expected = [f"{part} multiget_calls_per_step: 1 < 4" for part in parts]
-    assert len(parts) == 2
+    expected = []
+    for part in LIMITS:
+        if part.endswith("_with_4_threads"):
+            name = "multiget_calls_per_step" if "_on_disk_" in part else "blocks_per_step"
+            figures[part][name] = 1.0
+            expected.append(f"{part} {name}: 1 < {LIMITS[part][name]['at_least']}")
+    assert len(expected) == 4
     assert counted_work.beyond_limits(figures, LIMITS) == expected
-    assert capsys.readouterr().out.count("  BELOW") == 2
+    assert capsys.readouterr().out.count("  BELOW") == 4
