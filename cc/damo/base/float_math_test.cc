@@ -42,73 +42,65 @@ TEST(SimdLevelTest, ALevelCanBeForcedIfTheMachineSupportsIt) {
   EXPECT_TRUE(SetSimdLevelForTesting(SupportedSimdLevel()));
 }
 
-TEST(FloatMathTest, AllFiniteFindsEachElementThatIsNot) {
-  for (const SimdLevel level : SupportedSimdLevels()) {
-    const ScopedSimdLevel scope(level);
-    for (size_t size = 1; size <= kMaxSize; ++size) {
-      for (size_t offset = 0; offset < kMaxOffset; ++offset) {
-        std::vector<float> buffer(offset + size, Limits::max());
-        const Span<float> values(buffer.data() + offset, size);
-        for (size_t i = 0; i < size; ++i) {
-          for (const float value : {Limits::infinity(), Limits::quiet_NaN(), Limits::signaling_NaN()}) {
-            for (const float signed_value : {value, -value}) {
-              values[i] = signed_value;
-              ASSERT_FALSE(AllFinite(values)) << SimdLevelName(level) << " size " << size << " element " << i;
-            }
+class FloatMathLevelsTest : public SimdLevelsTest {};
+
+INSTANTIATE_TEST_SUITE_P(Levels, FloatMathLevelsTest, testing::ValuesIn(kSimdLevels), SimdLevelTestName);
+
+TEST_P(FloatMathLevelsTest, AllFiniteFindsEachElementThatIsNot) {
+  for (size_t size = 1; size <= kMaxSize; ++size) {
+    for (size_t offset = 0; offset < kMaxOffset; ++offset) {
+      std::vector<float> buffer(offset + size, Limits::max());
+      const Span<float> values(buffer.data() + offset, size);
+      for (size_t i = 0; i < size; ++i) {
+        for (const float value : {Limits::infinity(), Limits::quiet_NaN(), Limits::signaling_NaN()}) {
+          for (const float signed_value : {value, -value}) {
+            values[i] = signed_value;
+            ASSERT_FALSE(AllFinite(values)) << "size " << size << " element " << i;
           }
-          values[i] = Limits::max();
         }
+        values[i] = Limits::max();
       }
     }
   }
 }
 
-TEST(FloatMathTest, AllFiniteIsTrueOfEveryFiniteValue) {
-  for (const SimdLevel level : SupportedSimdLevels()) {
-    const ScopedSimdLevel scope(level);
-    EXPECT_TRUE(AllFinite({}));
-    for (size_t size = 1; size <= kMaxSize; ++size) {
-      for (const float value : EdgeValues()) EXPECT_TRUE(AllFinite(std::vector<float>(size, value)));
-    }
+TEST_P(FloatMathLevelsTest, AllFiniteIsTrueOfEveryFiniteValue) {
+  EXPECT_TRUE(AllFinite({}));
+  for (size_t size = 1; size <= kMaxSize; ++size) {
+    for (const float value : EdgeValues()) EXPECT_TRUE(AllFinite(std::vector<float>(size, value)));
   }
 }
 
-TEST(FloatMathTest, AllFiniteLooksAtNothingBesideTheArray) {
-  for (const SimdLevel level : SupportedSimdLevels()) {
-    const ScopedSimdLevel scope(level);
-    for (size_t size = 0; size <= kMaxSize; ++size) {
-      std::vector<float> buffer(size + 2, 1);
-      buffer.front() = buffer.back() = Limits::infinity();
-      EXPECT_TRUE(AllFinite({buffer.data() + 1, size})) << SimdLevelName(level) << " size " << size;
-    }
+TEST_P(FloatMathLevelsTest, AllFiniteLooksAtNothingBesideTheArray) {
+  for (size_t size = 0; size <= kMaxSize; ++size) {
+    std::vector<float> buffer(size + 2, 1);
+    buffer.front() = buffer.back() = Limits::infinity();
+    EXPECT_TRUE(AllFinite({buffer.data() + 1, size})) << "size " << size;
   }
 }
 
 // Runs `vectorized` and `plain` (of one source and one destination element) on arrays of every size and
-// alignment, at every level, and compares all that lies in the destination's buffer.
+// alignment, and compares all that lies in the destination's buffer.
 template <typename Vectorized, typename Plain>
 void ExpectSameAsPlainLoop(Vectorized vectorized, Plain plain) {
   constexpr size_t kBufferSize = kMaxSize + 2 * kMaxOffset;
   const std::vector<float> source = Values(kBufferSize, 1);
   const std::vector<float> before = Values(kBufferSize, 2);
-  for (const SimdLevel level : SupportedSimdLevels()) {
-    const ScopedSimdLevel scope(level);
-    for (size_t size = 0; size <= kMaxSize; ++size) {
-      for (size_t offset = 0; offset < kMaxOffset; ++offset) {
-        std::vector<float> actual = before;
-        vectorized(source.data() + 1, actual.data() + offset, size);
-        std::vector<float> expected = before;
-        for (size_t i = 0; i < size; ++i) plain(source[1 + i], expected[offset + i]);
-        for (size_t i = 0; i < kBufferSize; ++i) {
-          ASSERT_TRUE(SameFloat(actual[i], expected[i]))
-              << SimdLevelName(level) << " size " << size << " offset " << offset << " element " << i;
-        }
+  for (size_t size = 0; size <= kMaxSize; ++size) {
+    for (size_t offset = 0; offset < kMaxOffset; ++offset) {
+      std::vector<float> actual = before;
+      vectorized(source.data() + 1, actual.data() + offset, size);
+      std::vector<float> expected = before;
+      for (size_t i = 0; i < size; ++i) plain(source[1 + i], expected[offset + i]);
+      for (size_t i = 0; i < kBufferSize; ++i) {
+        ASSERT_TRUE(SameFloat(actual[i], expected[i]))
+            << "size " << size << " offset " << offset << " element " << i;
       }
     }
   }
 }
 
-TEST(FloatMathTest, CopyScaledHasTheBitsOfThePlainLoop) {
+TEST_P(FloatMathLevelsTest, CopyScaledHasTheBitsOfThePlainLoop) {
   for (const float scale : {1.0F, 0.1F, -3.0F, 1e-30F, 1e30F, 0.0F}) {
     ExpectSameAsPlainLoop([scale](const float* source, float* destination,
                                   size_t size) { CopyScaled(source, scale, destination, size); },
@@ -116,7 +108,7 @@ TEST(FloatMathTest, CopyScaledHasTheBitsOfThePlainLoop) {
   }
 }
 
-TEST(FloatMathTest, AddScaledHasTheBitsOfThePlainLoop) {
+TEST_P(FloatMathLevelsTest, AddScaledHasTheBitsOfThePlainLoop) {
   for (const float scale : {1.0F, 0.1F, -3.0F, 1e-30F, 1e30F, 0.0F}) {
     ExpectSameAsPlainLoop([scale](const float* source, float* destination,
                                   size_t size) { AddScaled(source, scale, destination, size); },
@@ -147,16 +139,12 @@ double PlainSumOfSquares(Span<const float> values) {
   return sums[0];
 }
 
-TEST(FloatMathTest, SumOfSquaresHasTheBitsOfItsDefinitionAtEveryLevel) {
+TEST_P(FloatMathLevelsTest, SumOfSquaresHasTheBitsOfItsDefinition) {
   const std::vector<float> source = Values(kMaxSize + kMaxOffset, 4);
-  for (const SimdLevel level : SupportedSimdLevels()) {
-    const ScopedSimdLevel scope(level);
-    for (size_t size = 0; size <= kMaxSize; ++size) {
-      for (size_t offset = 0; offset < kMaxOffset; ++offset) {
-        const Span<const float> values(source.data() + offset, size);
-        ASSERT_EQ(SumOfSquares(values), PlainSumOfSquares(values))
-            << SimdLevelName(level) << " size " << size;
-      }
+  for (size_t size = 0; size <= kMaxSize; ++size) {
+    for (size_t offset = 0; offset < kMaxOffset; ++offset) {
+      const Span<const float> values(source.data() + offset, size);
+      ASSERT_EQ(SumOfSquares(values), PlainSumOfSquares(values)) << "size " << size;
     }
   }
 }

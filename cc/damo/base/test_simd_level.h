@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "damo/base/simd_level.h"
@@ -31,13 +33,22 @@ class ScopedSimdLevel {
   const SimdLevel saved_;
 };
 
-// The levels that this machine can run, kBaseline first.
-inline std::vector<SimdLevel> SupportedSimdLevels() {
-  std::vector<SimdLevel> levels;
-  for (const SimdLevel level : kSimdLevels) {
-    if (level <= SupportedSimdLevel()) levels.push_back(level);
+// Tests of this run at one level each; the report says which ones the machine could not run.
+class SimdLevelsTest : public testing::TestWithParam<SimdLevel> {
+ protected:
+  void SetUp() override {
+    if (GetParam() > SupportedSimdLevel()) {
+      GTEST_SKIP() << "this machine has no " << SimdLevelName(GetParam());
+    }
+    level_.emplace(GetParam());
   }
-  return levels;
+
+ private:
+  std::optional<ScopedSimdLevel> level_;
+};
+
+inline std::string SimdLevelTestName(const testing::TestParamInfo<SimdLevel>& info) {
+  return SimdLevelName(info.param);
 }
 
 inline uint32_t FloatBits(float value) {

@@ -112,41 +112,43 @@ class Case {
 
 using Run = std::vector<float> (Case::*)() const;
 
-// Compares each level with `plain`.
-void ExpectLevelsAgree(const Optimizer& optimizer, size_t dim, size_t offset, Run plain) {
+// Compares a level with `plain`.
+void ExpectAgreement(SimdLevel level, const Optimizer& optimizer, size_t dim, size_t offset, Run plain) {
   const auto seed = static_cast<uint32_t>(dim * 16 + offset);
   const Case test_case(optimizer, dim, offset, seed);
   const std::vector<float> expected = (test_case.*plain)();
-  for (const SimdLevel level : SupportedSimdLevels()) {
-    const std::vector<float> actual = test_case.RunAtLevel(level);
-    for (size_t i = 0; i < expected.size(); ++i) {
-      ASSERT_TRUE(SameFloat(actual[i], expected[i]))
-          << optimizer.parameters().ToJson() << " " << SimdLevelName(level) << " dim " << dim << " offset "
-          << offset << " float " << i << ": " << actual[i] << ", not " << expected[i];
-    }
+  const std::vector<float> actual = test_case.RunAtLevel(level);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    ASSERT_TRUE(SameFloat(actual[i], expected[i]))
+        << optimizer.parameters().ToJson() << " dim " << dim << " offset " << offset << " float " << i << ": "
+        << actual[i] << ", not " << expected[i];
   }
 }
 
-void ExpectLevelsAgreeAtAllDims(const Optimizer& optimizer, Run plain) {
+void ExpectAgreementAtAllDims(SimdLevel level, const Optimizer& optimizer, Run plain) {
   for (size_t dim = 0; dim <= 70; ++dim) {
-    for (const size_t offset : {0, 1, 2, 3, 4, 7}) ExpectLevelsAgree(optimizer, dim, offset, plain);
+    for (const size_t offset : {0, 1, 2, 3, 4, 7}) ExpectAgreement(level, optimizer, dim, offset, plain);
   }
-  ExpectLevelsAgree(optimizer, 128, 0, plain);
-  ExpectLevelsAgree(optimizer, 128, 5, plain);
+  ExpectAgreement(level, optimizer, 128, 0, plain);
+  ExpectAgreement(level, optimizer, 128, 5, plain);
 }
 
-TEST(OptimizerSimdTest, EveryLevelHasTheBitsOfThePlainLoop) {
+class OptimizerSimdTest : public SimdLevelsTest {};
+
+INSTANTIATE_TEST_SUITE_P(Levels, OptimizerSimdTest, testing::ValuesIn(kSimdLevels), SimdLevelTestName);
+
+TEST_P(OptimizerSimdTest, EveryLevelHasTheBitsOfThePlainLoop) {
   for (const auto& optimizer : Optimizers()) {
-    ExpectLevelsAgreeAtAllDims(*optimizer, &Case::RunElementByElement);
+    ExpectAgreementAtAllDims(GetParam(), *optimizer, &Case::RunElementByElement);
     if (HasFatalFailure()) return;
   }
 }
 
 // With clipnorm the elements of a row do meet, in the norm.
-TEST(OptimizerSimdTest, EveryLevelClipsNormsToTheSameBits) {
+TEST_P(OptimizerSimdTest, EveryLevelClipsNormsToTheSameBits) {
   for (const char* name : {"sgd", "adagrad", "adam", "adamw", "ftrl", "lion"}) {
     const auto optimizer = Make(name, {{"clipnorm", 0.7}});
-    ExpectLevelsAgreeAtAllDims(*optimizer, &Case::RunAtBaseline);
+    ExpectAgreementAtAllDims(GetParam(), *optimizer, &Case::RunAtBaseline);
     if (HasFatalFailure()) return;
   }
 }
