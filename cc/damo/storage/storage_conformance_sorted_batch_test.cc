@@ -3,7 +3,6 @@
 // What every Storage does with sorted batches: all of one is there or nothing, in order with other writes.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,7 +10,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -183,20 +181,7 @@ TEST_P(StorageTest, SortedBatchesAreNeverSeenInPart) {
     for (const uint64_t key : keys) ASSERT_OK(batch->PutRow(0, key, std::to_string(version)));
     ASSERT_OK(batch->Commit());
   };
-  commit_version(0);
-  std::atomic<bool> finished{false};
-  std::thread writer([&] {
-    for (int version = 1; version <= kBatches; ++version) commit_version(version);
-    finished = true;
-  });
-  while (!finished) {
-    const Rows rows = Get(0, keys);
-    EXPECT_EQ(rows, Rows(keys.size(), rows[0]));
-    const KeyedRows scanned = ScanAll(0);
-    for (const auto& [key, row] : scanned) EXPECT_EQ(row, scanned[0].second) << "key " << key;
-  }
-  writer.join();
-  EXPECT_EQ(Get(0, {599}), (Rows{std::to_string(kBatches)}));
+  ExpectVersionsAreReadWhole(keys, kBatches, commit_version);
 }
 
 }  // namespace

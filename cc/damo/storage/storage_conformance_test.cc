@@ -4,7 +4,6 @@
 // it is in the other storage_conformance*_test.cc.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -289,20 +288,7 @@ TEST_P(StorageTest, BatchesAreNeverSeenInPart) {
       for (const uint64_t key : keys) ASSERT_OK(batch.PutRow(0, key, std::to_string(version)));
     });
   };
-  write_version(0);
-  std::atomic<bool> finished{false};
-  std::thread writer([&] {
-    for (int version = 1; version <= kBatches; ++version) write_version(version);
-    finished = true;
-  });
-  while (!finished) {
-    const Rows rows = Get(0, keys);
-    EXPECT_EQ(rows, Rows(keys.size(), rows[0]));
-    const KeyedRows scanned = ScanAll(0);
-    for (const auto& [key, row] : scanned) EXPECT_EQ(row, scanned[0].second) << "key " << key;
-  }
-  writer.join();
-  EXPECT_EQ(Get(0, {599}), (Rows{std::to_string(kBatches)}));
+  ExpectVersionsAreReadWhole(keys, kBatches, write_version);
 }
 
 TEST_P(StorageTest, ManyThreadsReadAndWrite) {

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -98,6 +100,26 @@ class StorageTest : public testing::TestWithParam<StorageImplementation> {
     });
     EXPECT_TRUE(IsOk(status));
     return rows;
+  }
+
+  // Calls `write` with version 0 and, in a thread, with 1 to `last`, each of which it gives to all `keys` of
+  // group 0: reads meanwhile find one version in all of them.
+  void ExpectVersionsAreReadWhole(const std::vector<uint64_t>& keys, int last,
+                                  const std::function<void(int version)>& write) const {
+    write(0);
+    std::atomic<bool> finished{false};
+    std::thread writer([&] {
+      for (int version = 1; version <= last; ++version) write(version);
+      finished = true;
+    });
+    while (!finished) {
+      const Rows rows = Get(0, keys);
+      EXPECT_EQ(rows, Rows(keys.size(), rows[0]));
+      const KeyedRows scanned = ScanAll(0);
+      for (const auto& [key, row] : scanned) EXPECT_EQ(row, scanned[0].second) << "key " << key;
+    }
+    writer.join();
+    EXPECT_EQ(Get(0, {keys.back()}), (Rows{std::to_string(last)}));
   }
 
   std::optional<std::string> Manifest(std::string_view name) const {
